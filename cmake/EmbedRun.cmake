@@ -1,0 +1,13 @@
+# Writes the C file of dr_embed: text as byte arrays, so that no quoting rule matters.
+set(text "/* generated from the files it names */\n#include \"common/embedded.h\"\n")
+set(rows "")
+foreach(f ${FILES})
+  get_filename_component(name ${f} NAME_WE)
+  file(READ ${f} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(APPEND text "static const char text_${name}[] = {${bytes}0};\n")
+  string(APPEND rows "    {\"${name}\", text_${name}},\n")
+endforeach()
+string(APPEND text "extern const struct dr_embedded ${SYMBOL}[];\n")
+string(APPEND text "const struct dr_embedded ${SYMBOL}[] = {\n${rows}    {0, 0}};\n")
+file(WRITE ${OUT} "${text}")
