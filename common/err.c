@@ -26,8 +26,8 @@ static void record(struct dr_err *err, enum dr_rc rc, const char *file, int line
     (void)vsnprintf(err->msg, sizeof err->msg, fmt, ap);
 }
 
-enum dr_rc dr_err_set(struct dr_err *err, enum dr_rc rc, const char *file, int line, const char *fmt,
-                      ...)
+enum dr_rc dr_err_set(struct dr_err *err, enum dr_rc rc, const char *file, int line,
+                      const char *fmt, ...)
 {
     if (!err)
         return rc;

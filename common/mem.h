@@ -6,14 +6,14 @@
 
 #include <stddef.h>
 
-void *dr_xalloc(size_t size);                   /* zeroed, never NULL */
-void *dr_xarray(size_t count, size_t size);     /* zeroed, overflow-checked, never NULL */
-void *dr_xrealloc(void *p, size_t size);        /* never NULL */
-char *dr_xstrdup(const char *s);                /* NULL in, NULL out */
+void *dr_xalloc(size_t size);               /* zeroed, never NULL */
+void *dr_xarray(size_t count, size_t size); /* zeroed, overflow-checked, never NULL */
+void *dr_xrealloc(void *p, size_t size);    /* never NULL */
+char *dr_xstrdup(const char *s);            /* NULL in, NULL out */
 char *dr_xstrndup(const char *s, size_t n);
 char *dr_xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void *dr_try_alloc(size_t size);                /* zeroed, NULL when there is no memory */
-void dr_wipe(void *p, size_t size);             /* overwrites, not optimised away */
+void *dr_try_alloc(size_t size);    /* zeroed, NULL when there is no memory */
+void dr_wipe(void *p, size_t size); /* overwrites, not optimised away */
 
 /* A secret has one owner, no copy function, is kept out of core files, wiped on free. */
 struct dr_secret {

@@ -55,8 +55,7 @@ bool dr_parse_duration_ms(const char *s, uint64_t *out_ms)
     static const struct {
         const char *unit;
         uint64_t ms;
-    } units[] = {{"ms", 1},       {"s", 1000},         {"m", 60000},
-                 {"h", 3600000},  {"d", 86400000},     {"", 1000}};
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {"", 1000}};
     char digits[24];
     size_t n = s ? strspn(s, "0123456789") : 0;
     if (n == 0 || n >= sizeof digits)
@@ -141,8 +140,8 @@ bool dr_parse_time(const char *s, int64_t *out_unix_ms)
 {
     static const int month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int y, mo, d, h, mi, sec, ms, offset;
-    if (!s || !digits(&s, 4, &y) || !literal(&s, '-') || !digits(&s, 2, &mo) ||
-        !literal(&s, '-') || !digits(&s, 2, &d) || (*s != 'T' && *s != 't' && *s != ' '))
+    if (!s || !digits(&s, 4, &y) || !literal(&s, '-') || !digits(&s, 2, &mo) || !literal(&s, '-') ||
+        !digits(&s, 2, &d) || (*s != 'T' && *s != 't' && *s != ' '))
         return false;
     s++;
     if (!digits(&s, 2, &h) || !literal(&s, ':') || !digits(&s, 2, &mi) || !literal(&s, ':') ||
@@ -153,8 +152,12 @@ bool dr_parse_time(const char *s, int64_t *out_unix_ms)
     bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
     if (d < 1 || d > month_days[mo - 1] + (mo == 2 && leap))
         return false;
-    struct tm tm = {.tm_year = y - 1900, .tm_mon = mo - 1, .tm_mday = d,
-                    .tm_hour = h,        .tm_min = mi,     .tm_sec = sec};
+    struct tm tm = {.tm_year = y - 1900,
+                    .tm_mon = mo - 1,
+                    .tm_mday = d,
+                    .tm_hour = h,
+                    .tm_min = mi,
+                    .tm_sec = sec};
     *out_unix_ms = ((int64_t)timegm(&tm) - (int64_t)offset * 60) * 1000 + ms;
     return true;
 }

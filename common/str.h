@@ -7,8 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-bool dr_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out); /* decimal digits only */
-bool dr_parse_i64(const char *s, int64_t min, int64_t max, int64_t *out);    /* one '-' allowed */
+bool dr_parse_u64(const char *s, uint64_t min, uint64_t max,
+                  uint64_t *out);                                         /* decimal digits only */
+bool dr_parse_i64(const char *s, int64_t min, int64_t max, int64_t *out); /* one '-' allowed */
 bool dr_parse_bool(const char *s, bool *out); /* true|false|1|0|yes|no|on|off, any case */
 /* "90", "90s", "15m", "3h", "2d", "250ms" -> milliseconds; a bare number is seconds. */
 bool dr_parse_duration_ms(const char *s, uint64_t *out_ms);
@@ -19,8 +20,9 @@ void dr_format_time(int64_t unix_ms, char out[DR_TIME_TEXT]);
 /* RFC 3339 with Z or an offset, fraction optional. */
 bool dr_parse_time(const char *s, int64_t *out_unix_ms);
 
-void dr_hex(const void *bytes, size_t len, char *out);              /* 2*len and NUL, lower case */
-bool dr_unhex(const char *s, size_t len, void *out, size_t out_len); /* lower case, len == 2*out_len */
+void dr_hex(const void *bytes, size_t len, char *out); /* 2*len and NUL, lower case */
+bool dr_unhex(const char *s, size_t len, void *out,
+              size_t out_len); /* lower case, len == 2*out_len */
 /* RFC 4648 without padding, lower case; out holds (len*8+4)/5 and NUL. */
 void dr_base32(const void *bytes, size_t len, char *out);
 
