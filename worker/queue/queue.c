@@ -1,0 +1,296 @@
+/* The service: connection, the fibers that beat and sweep, what this worker holds. */
+#include "worker/queue/queue_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/str.h"
+#include "worker/core/fiber.h"
+#include "worker/core/loop.h"
+
+static void wake_all(struct queue *q)
+{
+    struct queue_waiter *w = q->waiters;
+    q->waiters = NULL;
+    while (w) {
+        struct queue_waiter *next = w->next; /* lies on the stack of the fiber that is woken */
+        fiber_wake(w->fiber);
+        w = next;
+    }
+}
+
+static void on_up(void *arg)
+{
+    struct queue *q = arg;
+    dr_log(DR_LOG_INFO, "redis.up", "wid", q->wid, NULL);
+    wake_all(q);
+}
+
+static void on_down(void *arg, const struct dr_err *err)
+{
+    (void)arg;
+    dr_log_err(DR_LOG_WARN, "redis.down", err, NULL);
+}
+
+enum dr_rc queue_new(const struct queue_options *o, struct queue **out, struct dr_err *err)
+{
+    struct queue *q = dr_xalloc(sizeof *q);
+    unsigned char id[16];
+    dr_random_bytes(id, sizeof id);
+    dr_hex(id, sizeof id, q->wid);
+    q->o = *o;
+    q->scripts = script_set_new();
+    const struct queue_conn_options co = {.url = o->url,
+                                          .name = "drworker",
+                                          .on_up = on_up,
+                                          .on_down = on_down,
+                                          .arg = q};
+    if (dr_keys_init(&q->keys, o->ns, err) || queue_conn_new(o->loop, o->pool, &co, &q->conn, err)) {
+        queue_free(q);
+        return err->rc;
+    }
+    *out = q;
+    return DR_OK;
+}
+
+void queue_free(struct queue *q)
+{
+    if (!q)
+        return;
+    queue_conn_free(q->conn);
+    script_set_free(q->scripts);
+    free(q);
+}
+
+bool queue_is_up(const struct queue *q)
+{
+    return queue_conn_is_up(q->conn);
+}
+
+const char *queue_wid(const struct queue *q)
+{
+    return q->wid;
+}
+
+const struct dr_keys *queue_keys(const struct queue *q)
+{
+    return &q->keys;
+}
+
+int64_t queue_now_ms(const struct queue *q)
+{
+    return dr_wall_ms() + q->clock_offset_ms;
+}
+
+void queue_saw_clock(struct queue *q, int64_t server_ms)
+{
+    if (server_ms > 0)
+        q->clock_offset_ms = server_ms - dr_wall_ms();
+}
+
+enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err)
+{
+    while (!q->stopped && !queue_is_up(q)) {
+        struct queue_waiter w = {.next = q->waiters, .fiber = fiber_self()};
+        q->waiters = &w;
+        fiber_suspend();
+    }
+    return q->stopped ? dr_fail(err, DR_E_UNREACHABLE, "Redis: the queue was stopped") : DR_OK;
+}
+
+/* Repeats a call until it was answered: every script is idempotent under a lost reply. An error
+ * reply (OOM, a key of a wrong type) is repeated too, more slowly: nothing may get lost by it. */
+enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,
+                          struct dr_err *err)
+{
+    for (uint64_t wait_ms = 100;; wait_ms = wait_ms < 5000 ? wait_ms * 2 : wait_ms) {
+        struct dr_err one = {0};
+        if (queue_wait_up(q, err))
+            return err->rc;
+        if (script_run(c, q->scripts, q->conn, out, &one) == DR_OK)
+            return DR_OK;
+        dr_log_err(DR_LOG_WARN, "queue.repeat", &one, NULL);
+        if (one.rc == DR_E_BUG)
+            return *err = one, one.rc;
+        if (fiber_sleep(wait_ms, NULL))
+            continue;
+    }
+}
+
+void queue_hold(struct queue *q, struct queue_held *h)
+{
+    h->next = q->held;
+    h->prev = &q->held;
+    if (q->held)
+        q->held->prev = &h->next;
+    q->held = h;
+    q->held_count++;
+}
+
+void queue_unhold(struct queue *q, struct queue_held *h)
+{
+    if (!h->prev)
+        return;
+    *h->prev = h->next;
+    if (h->next)
+        h->next->prev = h->prev;
+    h->prev = NULL;
+    q->held_count--;
+}
+
+static bool holds(const struct queue *q, const char *ticket)
+{
+    for (const struct queue_held *h = q->held; h; h = h->next)
+        if (strcmp(h->ticket, ticket) == 0)
+            return true;
+    return false;
+}
+
+static struct queue_held *find_held(struct queue *q, const char *ticket)
+{
+    for (struct queue_held *h = q->held; h; h = h->next)
+        if (strcmp(h->ticket, ticket) == 0)
+            return h;
+    return NULL;
+}
+
+enum { BEAT_MOST = 200 };
+
+static unsigned pairs_of(const char *const *info)
+{
+    unsigned n = 0;
+    while (info && info[2 * n])
+        n++;
+    return n;
+}
+
+/* Beats up to BEAT_MOST tickets from position `from`. */
+static void beat_some(struct queue *q, struct script_call *c, unsigned from)
+{
+    struct queue_held *h = q->held;
+    char (*keys)[2][DR_KEY_MAX] = dr_xarray(BEAT_MOST, sizeof *keys);
+    char (*tickets)[QUEUE_TICKET_MAX] = dr_xarray(BEAT_MOST, sizeof *tickets);
+    unsigned n = 0, fields = pairs_of(q->o.info);
+    redisReply *r = NULL;
+    struct dr_err err = {0};
+    for (unsigned i = 0; i < from && h; i++)
+        h = h->next;
+    script_begin(c, "beat");
+    script_key(c, &q->keys, "own:", q->wid);
+    script_key(c, &q->keys, "run", "");
+    script_key(c, &q->keys, "wk", "");
+    script_key(c, &q->keys, "wk:", q->wid);
+    for (; h && n < BEAT_MOST; h = h->next, n++) {
+        script_key_text(c, dr_key(&q->keys, keys[n][0], "lease:", h->lane));
+        script_key_text(c, h->started ? dr_key(&q->keys, keys[n][1], "job:", h->jid)
+                                      : dr_key(&q->keys, keys[n][1], "job:", ""));
+        (void)snprintf(tickets[n], sizeof tickets[n], "%s", h->ticket);
+    }
+    script_arg(c, q->wid);
+    script_number(c, q->o.lease_ms);
+    script_number(c, q->o.lease_ms * 4);
+    script_number(c, fields);
+    for (unsigned i = 0; i < 2 * fields; i++)
+        script_arg(c, q->o.info[i]);
+    for (unsigned i = 0; i < n; i++)
+        script_arg(c, tickets[i]);
+    if (script_run(c, q->scripts, q->conn, &r, &err)) {
+        dr_log_err(DR_LOG_WARN, "queue.beat", &err, NULL);
+        goto out;
+    }
+    queue_saw_clock(q, script_integer(r, 0));
+    for (unsigned i = 0; i < n && i + 1 < r->elements; i++) {
+        struct queue_held *at = find_held(q, tickets[i]); /* it may have ended meanwhile */
+        char letter = script_text(r, i + 1)[0];
+        if (at && (letter == 's' || letter == 'c'))
+            q->o.on_stop(q->o.arg, at->holder, letter == 's' ? DR_E_STALE : DR_E_CANCELLED);
+    }
+out:
+    freeReplyObject(r);
+    free(keys);
+    free(tickets);
+}
+
+static void beat_fiber(void *arg)
+{
+    struct queue *q = arg;
+    struct script_call *c = dr_xalloc(sizeof *c);
+    while (!q->stopped) {
+        if (queue_is_up(q)) {
+            unsigned from = 0;
+            do {
+                beat_some(q, c, from);
+                from += BEAT_MOST;
+            } while (from < q->held_count);
+        }
+        (void)fiber_sleep((uint64_t)q->o.lease_ms / 3, &q->stop);
+    }
+    free(c);
+    q->fibers--;
+}
+
+/* Tickets that Redis says are ours and we do not know: a claim whose reply was lost. They are
+ * handed back on the second sight, since a reply may just be on its way. */
+static void reconcile(struct queue *q, struct script_call *c)
+{
+    char own[DR_KEY_MAX];
+    const char *argv[] = {"SMEMBERS", dr_key(&q->keys, own, "own:", q->wid)};
+    size_t len[] = {8, strlen(own)};
+    redisReply *r = NULL;
+    struct dr_err err = {0};
+    char seen[QUEUE_TICKET_MAX] = "";
+    if (queue_conn_call(q->conn, 2, argv, len, 0, NULL, &r, &err) || r->type != REDIS_REPLY_ARRAY)
+        goto out;
+    for (size_t i = 0; i < r->elements; i++) {
+        const char *ticket = script_text(r, i);
+        if (holds(q, ticket) || q->claiming)
+            continue;
+        if (strcmp(ticket, q->suspect) == 0) {
+            dr_log(DR_LOG_INFO, "queue.reconcile", "ticket", ticket, NULL);
+            queue_release_unknown(q, c, ticket);
+        } else if (!seen[0]) {
+            (void)snprintf(seen, sizeof seen, "%s", ticket);
+        }
+    }
+    (void)snprintf(q->suspect, sizeof q->suspect, "%s", seen);
+out:
+    freeReplyObject(r);
+}
+
+static void sweep_fiber(void *arg)
+{
+    struct queue *q = arg;
+    struct script_call *c = dr_xalloc(sizeof *c);
+    while (!q->stopped) {
+        double jitter = 0.8 + 0.4 * dr_random_unit();
+        (void)fiber_sleep((uint64_t)((double)q->o.lease_ms / 3 * jitter), &q->stop);
+        if (q->stopped || !queue_is_up(q))
+            continue;
+        queue_reap(q, c);
+        reconcile(q, c);
+    }
+    free(c);
+    q->fibers--;
+}
+
+enum dr_rc queue_start_service(struct queue *q, struct dr_err *err)
+{
+    (void)err;
+    cancel_init(&q->stop, q->o.loop);
+    queue_conn_start(q->conn);
+    q->fibers = 2;
+    fiber_start(q->o.loop, beat_fiber, q);
+    fiber_start(q->o.loop, sweep_fiber, q);
+    return DR_OK;
+}
+
+void queue_stop_service(struct queue *q)
+{
+    q->stopped = true;
+    cancel_fire(&q->stop, DR_E_CANCELLED, "stopped");
+    wake_all(q);
+}

@@ -1,0 +1,143 @@
+/* The queue as the worker sees it: one blocking call a transition of the protocol, for fibers on
+ * the loop thread. Calls that must not get lost (finish, fail, bury, ...) wait for Redis to come
+ * back and repeat themselves, which the scripts allow: the waiting fiber, with the result it holds,
+ * is the outbox, bounded by the worker's slots. */
+#ifndef DR_WORKER_QUEUE_QUEUE_H
+#define DR_WORKER_QUEUE_QUEUE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/err.h"
+#include "common/keys.h"
+#include "common/redis_url.h"
+
+struct loop;
+struct pool;
+struct queue;
+
+enum {
+    QUEUE_BATCH = 16,              /* most messages a claim */
+    QUEUE_RAW_MAX = 262144,        /* longest message in bytes */
+    QUEUE_TICKET_MAX = 24,
+    QUEUE_DEAD_MAX = 10000,
+};
+
+struct queue_options {
+    struct loop *loop;
+    struct pool *pool;
+    const struct dr_redis_url *url;
+    const char *ns;
+    int64_t lease_ms;
+    const char *const *lanes; /* all lanes of the namespace that are swept, ended by NULL */
+    /* The worker's own words in wk:<wid>: pairs of name and value, ended by NULL; borrowed. */
+    const char *const *info;
+    /* A held ticket was cancelled (CANCELLED) or belongs to another delivery (STALE). */
+    void (*on_stop)(void *arg, void *holder, enum dr_rc why);
+    /* Deliveries that may be lost before a message is poison; 0: unlimited. */
+    unsigned (*poison_limit)(void *arg, const char *lane, const char *mid);
+    void *arg;
+};
+
+/* A claimed message; the bytes are the caller's copy. */
+struct queue_message {
+    char ticket[QUEUE_TICKET_MAX];
+    char mid[41];
+    const char *lane;
+    unsigned char *raw;
+    size_t len;
+    uint64_t lost; /* deliveries without an end before this one */
+};
+
+/* What the queue knows of a ticket that this worker holds: embedded by the holder, which calls
+ * queue_hold before start and queue_unhold when the ticket is gone. */
+struct queue_held {
+    struct queue_held *next, **prev;
+    void *holder;
+    const char *lane, *ticket, *jid, *mid;
+    char dig[65];
+    bool started; /* there is a record of ours */
+};
+
+enum queue_started {
+    QUEUE_RUN,
+    QUEUE_GONE,
+    QUEUE_DUP_DONE,
+    QUEUE_DUP_RUN,
+    QUEUE_COLLISION,
+    QUEUE_NOT_YET,
+    QUEUE_ENDED, /* expired or cancelled: written, the ticket is cleared */
+};
+
+struct queue_start {
+    int64_t exp_ms, nbf_ms, ttl_ms;
+    const char *kid, *actor;
+    bool resume;
+};
+
+struct queue_end {
+    const char *st, *outcome;
+    const void *res, *err; /* msgpack */
+    size_t res_len, err_len;
+    int64_t ttl_ms;
+};
+
+struct queue_progress {
+    bool new_step;
+    unsigned pct;
+    const char *step, *msg;
+    uint64_t done, total, rate, eta_ms;
+};
+
+struct queue_refusal {
+    const char *reason;
+    bool record; /* write st=dead where the rules allow */
+    const void *info, *err;
+    size_t info_len, err_len;
+};
+
+enum dr_rc queue_new(const struct queue_options *o, struct queue **out, struct dr_err *err)
+    DR_MUST_CHECK;
+void queue_free(struct queue *q);
+/* Connects, starts beat and reaper. */
+enum dr_rc queue_start_service(struct queue *q, struct dr_err *err) DR_MUST_CHECK;
+void queue_stop_service(struct queue *q); /* beats end; calls that wait return UNREACHABLE */
+bool queue_is_up(const struct queue *q);
+const char *queue_wid(const struct queue *q);
+const struct dr_keys *queue_keys(const struct queue *q);
+int64_t queue_now_ms(const struct queue *q); /* Redis' clock, as last seen */
+/* Returns when Redis answers; UNREACHABLE once the service was stopped. */
+enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err);
+
+/* Up to max messages into out; *wait_ms: until the next delayed one is due, -1: none; *paused. */
+enum dr_rc queue_claim(struct queue *q, const char *lane, unsigned max, struct queue_message *out,
+                       unsigned *count, int64_t *wait_ms, bool *paused, struct dr_err *err);
+void queue_message_fini(struct queue_message *m);
+
+void queue_hold(struct queue *q, struct queue_held *h);
+void queue_unhold(struct queue *q, struct queue_held *h);
+
+/* *n: attempts so far with this one; *nbf_ms for NOT_YET. */
+enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct queue_start *s,
+                           enum queue_started *out, unsigned *n, struct dr_err *err);
+enum dr_rc queue_drop(struct queue *q, struct queue_held *h, bool clear_deliv, struct dr_err *err);
+enum dr_rc queue_park(struct queue *q, struct queue_held *h, int64_t due_ms, int64_t ttl_ms,
+                      struct dr_err *err);
+enum dr_rc queue_finish(struct queue *q, struct queue_held *h, const struct queue_end *e,
+                        const char **reply, struct dr_err *err);
+enum dr_rc queue_fail(struct queue *q, struct queue_held *h, const void *err_map, size_t err_len,
+                      int64_t wait_ms, struct dr_err *err);
+enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_refusal *r,
+                      struct dr_err *err);
+enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err);
+/* Not waited for; may get lost, terminal events may not. */
+void queue_progress(struct queue *q, struct queue_held *h, const struct queue_progress *p);
+
+/* The doorbell of one lane: returns when the lane may hold a message or after wait_ms. */
+struct queue_bell;
+struct queue_bell *queue_bell_new(struct queue *q, const char *lane, struct dr_err *err);
+void queue_bell_free(struct queue_bell *b);
+void queue_bell_wait(struct queue_bell *b, int64_t wait_ms);
+void queue_bell_stop(struct queue_bell *b); /* a wait returns at once */
+
+#endif

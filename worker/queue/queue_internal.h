@@ -1,0 +1,38 @@
+/* Shared by queue.c (service), transition.c (a script a function), reap.c. Not for other folders. */
+#ifndef DR_WORKER_QUEUE_INTERNAL_H
+#define DR_WORKER_QUEUE_INTERNAL_H
+
+#include "worker/core/cancel.h"
+#include "worker/queue/conn.h"
+#include "worker/queue/queue.h"
+#include "worker/queue/script.h"
+
+struct fiber;
+
+struct queue_waiter {
+    struct queue_waiter *next;
+    struct fiber *fiber;
+};
+
+struct queue {
+    struct queue_options o;
+    struct dr_keys keys;
+    char wid[33];
+    struct queue_conn *conn;
+    struct script_set *scripts;
+    struct queue_waiter *waiters; /* fibers that wait for Redis */
+    struct queue_held *held;
+    unsigned held_count, fibers, claiming;
+    int64_t clock_offset_ms;
+    struct cancel stop;
+    bool stopped;
+    char suspect[QUEUE_TICKET_MAX]; /* unknown ticket seen by the last reconcile */
+};
+
+void queue_saw_clock(struct queue *q, int64_t server_ms);
+enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,
+                          struct dr_err *err) DR_MUST_CHECK;
+void queue_release_unknown(struct queue *q, struct script_call *c, const char *ticket);
+void queue_reap(struct queue *q, struct script_call *c);
+
+#endif
