@@ -220,12 +220,6 @@ static enum job_outcome judge(const struct job *j)
     }
 }
 
-static void pack_text(struct dr_buf *b, const char *key, const char *value)
-{
-    dr_pack_str(b, key, strlen(key));
-    dr_pack_str(b, value, strlen(value));
-}
-
 static const char *class_name(enum dr_rc rc)
 {
     static const char *const names[] = {"none", "retry", "permanent", "cancelled", "bug"};
@@ -237,13 +231,13 @@ static void pack_error(struct dr_buf *b, const struct job *j)
     bool fields = j->err.field[0] != 0;
     dr_pack_str(b, "error", 5);
     dr_pack_map(b, fields ? 6 : 4);
-    pack_text(b, "kind", dr_rc_name(j->err.rc));
-    pack_text(b, "class", class_name(j->err.rc));
-    pack_text(b, "message", j->err.msg);
-    pack_text(b, "step", j->failed_step ? j->failed_step : "");
+    dr_pack_pair(b, "kind", dr_rc_name(j->err.rc));
+    dr_pack_pair(b, "class", class_name(j->err.rc));
+    dr_pack_pair(b, "message", j->err.msg);
+    dr_pack_pair(b, "step", j->failed_step ? j->failed_step : "");
     if (fields) {
-        pack_text(b, "field", j->err.field);
-        pack_text(b, "value", j->err.value);
+        dr_pack_pair(b, "field", j->err.field);
+        dr_pack_pair(b, "value", j->err.value);
     }
 }
 
@@ -253,10 +247,10 @@ static void pack_steps(struct dr_buf *b, const struct job *j)
     dr_pack_array(b, j->started);
     for (unsigned i = 0; i < j->started; i++) {
         dr_pack_map(b, 3);
-        pack_text(b, "name", j->spec.task->steps[i].name);
+        dr_pack_pair(b, "name", j->spec.task->steps[i].name);
         dr_pack_str(b, "ms", 2);
         dr_pack_uint(b, j->records[i].ms);
-        pack_text(b, "outcome", j->records[i].outcome ? j->records[i].outcome : "not run");
+        dr_pack_pair(b, "outcome", j->records[i].outcome ? j->records[i].outcome : "not run");
     }
 }
 
@@ -271,8 +265,8 @@ static void write_result(struct job *j)
         job_summary(j, "%s: %s", j->spec.task->type,
                     j->err.rc ? j->err.msg : job_outcome_name(j->outcome));
     dr_pack_map(&j->result, pairs);
-    pack_text(&j->result, "outcome", job_outcome_name(j->outcome));
-    pack_text(&j->result, "summary", j->summary);
+    dr_pack_pair(&j->result, "outcome", job_outcome_name(j->outcome));
+    dr_pack_pair(&j->result, "summary", j->summary);
     if (j->err.rc)
         pack_error(&j->result, j);
     pack_steps(&j->result, j);

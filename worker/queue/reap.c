@@ -20,12 +20,6 @@ struct expired {
     char mid[41];
 };
 
-static void pack_pair(struct dr_buf *b, const char *key, const char *value)
-{
-    dr_pack_str(b, key, strlen(key));
-    dr_pack_str(b, value, strlen(value));
-}
-
 /* Reads run[ticket] = wid | lane | raw; false when it is gone. */
 static bool read_run(struct queue *q, struct expired *e)
 {
@@ -54,11 +48,11 @@ static void dead_info(struct queue *q, const struct expired *e, unsigned limit, 
     char text[24];
     (void)snprintf(text, sizeof text, "%u", limit + 1);
     dr_pack_map(out, 5);
-    pack_pair(out, "reason", "poison");
-    pack_pair(out, "lane", e->lane);
-    pack_pair(out, "field", "deliveries");
-    pack_pair(out, "value", text);
-    pack_pair(out, "wid", q->wid);
+    dr_pack_pair(out, "reason", "poison");
+    dr_pack_pair(out, "lane", e->lane);
+    dr_pack_pair(out, "field", "deliveries");
+    dr_pack_pair(out, "value", text);
+    dr_pack_pair(out, "wid", q->wid);
 }
 
 static void tell_record(struct queue *q, struct script_call *c, const struct expired *e, bool dead)
@@ -71,9 +65,9 @@ static void tell_record(struct queue *q, struct script_call *c, const struct exp
         return;
     dr_buf_init(&map, 4096);
     dr_pack_map(&map, 3);
-    pack_pair(&map, "kind", "poison");
-    pack_pair(&map, "class", "permanent");
-    pack_pair(&map, "message", "its workers died too often");
+    dr_pack_pair(&map, "kind", "poison");
+    dr_pack_pair(&map, "class", "permanent");
+    dr_pack_pair(&map, "message", "its workers died too often");
     script_begin(c, "lost");
     script_key(c, &q->keys, "job:", jid);
     script_key(c, &q->keys, "ev", "");
