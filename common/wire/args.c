@@ -38,8 +38,7 @@ struct dr_args {
 static const struct dr_field *find(const char *lane, const char *name, size_t len)
 {
     for (const struct dr_field *f = dr_fields; f->lane; f++)
-        if (strcmp(f->lane, lane) == 0 && strlen(f->name) == len &&
-            memcmp(f->name, name, len) == 0)
+        if (strcmp(f->lane, lane) == 0 && strlen(f->name) == len && memcmp(f->name, name, len) == 0)
             return f;
     return NULL;
 }
@@ -142,8 +141,8 @@ static enum dr_rc read_value(struct dr_args *a, const struct dr_field *f, const 
         }
         break;
     case BYTES:
-        ok = o->type == MSGPACK_OBJECT_BIN && o->via.bin.size >= f->min &&
-             o->via.bin.size <= f->max;
+        ok =
+            o->type == MSGPACK_OBJECT_BIN && o->via.bin.size >= f->min && o->via.bin.size <= f->max;
         if (ok)
             put(a, f, 0, o->via.bin.ptr, o->via.bin.size);
         break;

@@ -3,24 +3,34 @@
 
 #include <string.h>
 
-enum rule { ID, UINT_MS, U32, ATTEMPTS, BACKOFF, TEXT128, BYTES_ANY, LANE_NAME, TRACE, HEADERS, MAP };
+enum rule {
+    ID,
+    UINT_MS,
+    U32,
+    ATTEMPTS,
+    BACKOFF,
+    TEXT128,
+    BYTES_ANY,
+    LANE_NAME,
+    TRACE,
+    HEADERS,
+    MAP
+};
 
 static const struct {
     const char *name;
     enum rule rule;
-} fields[] = {{"id", ID},        {"a", MAP},        {"t", TEXT128},    {"iat", UINT_MS},
-              {"exp", UINT_MS},  {"nbf", UINT_MS},  {"to", U32},       {"so", U32},
-              {"mx", ATTEMPTS},  {"bo", BACKOFF},   {"uq", TEXT128},   {"ut", U32},
-              {"rt", U32},       {"nx", BYTES_ANY}, {"nl", LANE_NAME}, {"pa", ID},
-              {"tr", TRACE},     {"h", HEADERS}};
+} fields[] = {{"id", ID},       {"a", MAP},    {"t", TEXT128}, {"iat", UINT_MS},  {"exp", UINT_MS},
+              {"nbf", UINT_MS}, {"to", U32},   {"so", U32},    {"mx", ATTEMPTS},  {"bo", BACKOFF},
+              {"uq", TEXT128},  {"ut", U32},   {"rt", U32},    {"nx", BYTES_ANY}, {"nl", LANE_NAME},
+              {"pa", ID},       {"tr", TRACE}, {"h", HEADERS}};
 enum { FIELDS = sizeof fields / sizeof fields[0] };
 
 const msgpack_object *dr_body_get(const msgpack_object_map *m, const char *key)
 {
     size_t len = strlen(key);
     for (uint32_t i = 0; i < m->size; i++)
-        if (m->ptr[i].key.via.str.size == len &&
-            memcmp(m->ptr[i].key.via.str.ptr, key, len) == 0)
+        if (m->ptr[i].key.via.str.size == len && memcmp(m->ptr[i].key.via.str.ptr, key, len) == 0)
             return &m->ptr[i].val;
     return NULL;
 }
@@ -108,8 +118,7 @@ static void take(const msgpack_object_map *m, struct dr_envelope *e)
 static int find(const msgpack_object_str *key)
 {
     for (int i = 0; i < FIELDS; i++)
-        if (strlen(fields[i].name) == key->size &&
-            memcmp(fields[i].name, key->ptr, key->size) == 0)
+        if (strlen(fields[i].name) == key->size && memcmp(fields[i].name, key->ptr, key->size) == 0)
             return i;
     return -1;
 }

@@ -1,4 +1,5 @@
-/* The body's own fields (all but `t` and `a`), and lookups in a scanned map. For common/wire only. */
+/* The body's own fields (all but `t` and `a`), and lookups in a scanned map. For common/wire only.
+ */
 #ifndef DR_COMMON_WIRE_BODY_H
 #define DR_COMMON_WIRE_BODY_H
 

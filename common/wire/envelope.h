@@ -16,7 +16,7 @@ enum { DR_DIG_TEXT = 33, DR_MID_TEXT = 41, DR_ACTOR_MAX = 163, DR_MAC_BYTES = 32
 
 struct dr_envelope_ctx {
     const char *ns, *lane;
-    const struct dr_keyfile *keys;    /* NULL: no key file is set */
+    const struct dr_keyfile *keys;     /* NULL: no key file is set */
     const struct dr_secret *sched_key; /* NULL: scheduled messages are refused */
     bool allow_unsigned;
     int64_t now_ms;
@@ -28,7 +28,7 @@ struct dr_envelope {
     char kid[DR_KID_MAX + 1]; /* "" when bare */
     char actor[DR_ACTOR_MAX + 1];
     char claimed_actor[129];
-    char dig[DR_DIG_TEXT];       /* of the body */
+    char dig[DR_DIG_TEXT];          /* of the body */
     int64_t iat_ms, exp_ms, nbf_ms; /* 0: none; exp is iat + 24 h where only iat is there */
     uint64_t hard_s, soft_s, result_ttl_s;
     unsigned attempts;
@@ -36,7 +36,8 @@ struct dr_envelope {
     struct dr_args *args;
 };
 
-/* Why a message was refused. reason: of the dead letter; kind, field, value: of the record's err. */
+/* Why a message was refused. reason: of the dead letter; kind, field, value: of the record's err.
+ */
 struct dr_refusal {
     const char *reason;
     char id[DR_JOB_ID_MAX + 1]; /* "" when it has no valid id */

@@ -9,12 +9,12 @@ enum dr_role { DR_ROLE_VIEWER, DR_ROLE_APP, DR_ROLE_OPERATOR, DR_ROLE_ADMIN };
 
 struct dr_lane {
     const char *name;
-    unsigned attempts;    /* default mx */
+    unsigned attempts;     /* default mx */
     unsigned lost_allowed; /* deliveries without an end before a message is poison */
     const char *roles;
 };
 
-extern const struct dr_lane dr_lanes[];       /* ended by a row without a name */
+extern const struct dr_lane dr_lanes[]; /* ended by a row without a name */
 const struct dr_lane *dr_lane_find(const char *name, size_t len); /* NULL: unknown */
 int dr_lane_index(const struct dr_lane *lane);
 /* harmless: retention with dry_run, test-recovery below exercise. */

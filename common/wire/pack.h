@@ -1,5 +1,5 @@
-/* Writing msgpack into a bounded buffer, shortest forms (msgpack-c's packer), and showing msgpack as
- * JSON. A writer checks buf->failed once, at its end. Any thread. */
+/* Writing msgpack into a bounded buffer, shortest forms (msgpack-c's packer), and showing msgpack
+ * as JSON. A writer checks buf->failed once, at its end. Any thread. */
 #ifndef DR_COMMON_WIRE_PACK_H
 #define DR_COMMON_WIRE_PACK_H
 

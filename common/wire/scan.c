@@ -45,7 +45,8 @@ static enum dr_rc sized(struct cursor *c, struct head *h, enum family family, un
 
 static enum dr_rc head_of_byte(struct cursor *c, unsigned char b, struct head *h)
 {
-    static const unsigned char plain[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8};
+    static const unsigned char plain[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                                          4, 8, 1, 2, 4, 8, 1, 2, 4, 8};
     switch (b) {
     case 0xc0:
     case 0xc2:

@@ -1,4 +1,5 @@
-/* Fibers: ucontext makes a stack, swapcontext switches. Switches are announced to the sanitizers. */
+/* Fibers: ucontext makes a stack, swapcontext switches. Switches are announced to the sanitizers.
+ */
 #include "worker/core/fiber.h"
 
 #include <stdlib.h>
@@ -10,7 +11,12 @@
 #include "common/mem.h"
 #include "worker/core/loop.h"
 
-#if defined(__SANITIZE_ADDRESS__) || (defined(__has_feature) && __has_feature(address_sanitizer))
+#if defined(__has_feature) /* clang's way to say it */
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #define FIBER_ASAN 1
 #else

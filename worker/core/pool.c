@@ -189,8 +189,9 @@ enum dr_rc pool_new(struct loop *l, unsigned threads, struct pool **out, struct 
     list_init(&p->longs);
     list_init(&p->finished);
     p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    p->wake = p->wake_fd < 0 ? NULL
-                             : event_new(loop_base(l), p->wake_fd, EV_READ | EV_PERSIST, on_wake, p);
+    p->wake = p->wake_fd < 0
+                  ? NULL
+                  : event_new(loop_base(l), p->wake_fd, EV_READ | EV_PERSIST, on_wake, p);
     if (!p->wake || event_add(p->wake, NULL) != 0) {
         (void)dr_fail_errno(err, DR_E_NOMEM, "eventfd");
         pool_free(p);

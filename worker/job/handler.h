@@ -1,6 +1,6 @@
 /* What a task type is: a pure decode of its arguments and a table of named steps.
- * Step functions run in the job's fiber on the loop thread: they wait by calling proc_run, pool_run,
- * pg_query, job_sleep; they never block. */
+ * Step functions run in the job's fiber on the loop thread: they wait by calling proc_run,
+ * pool_run, pg_query, job_sleep; they never block. */
 #ifndef DR_WORKER_JOB_HANDLER_H
 #define DR_WORKER_JOB_HANDLER_H
 
@@ -13,8 +13,8 @@ struct job;
 struct dr_args;
 
 enum job_step_flags {
-    STEP_RESUMABLE = 1,   /* may be run again after it was done: a redelivery repeats nothing else */
-    STEP_POINT = 2,       /* from here on only the target's own lock decides, not Redis */
+    STEP_RESUMABLE = 1, /* may be run again after it was done: a redelivery repeats nothing else */
+    STEP_POINT = 2,     /* from here on only the target's own lock decides, not Redis */
     STEP_DESTRUCTIVE = 4, /* changes something live: refused when the delivery is no longer ours */
 };
 
@@ -29,7 +29,7 @@ struct job_step {
 };
 
 enum job_task_flags {
-    TASK_HEAVY = 1, /* has thread or child work: needs a permit of DR_CONCURRENCY */
+    TASK_HEAVY = 1,           /* has thread or child work: needs a permit of DR_CONCURRENCY */
     TASK_RESERVED_PERMIT = 2, /* one permit is kept free for this lane */
 };
 

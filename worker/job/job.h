@@ -53,7 +53,8 @@ struct job_spec {
     const char *id, *ticket, *actor, *mid;
     const struct dr_args *args; /* borrowed for job_new only */
     uint64_t soft_s, hard_s;    /* timeouts of the envelope; 0: none */
-    /* Called on the loop thread after a change worth telling (new step, 1 %, 250 ms at the most). */
+    /* Called on the loop thread after a change worth telling (new step, 1 %, 250 ms at the most).
+     */
     void (*on_progress)(void *arg, const struct job_progress *p, bool new_step);
     void *arg;
 };

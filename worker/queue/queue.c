@@ -12,6 +12,8 @@
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 
+enum { TELLING_MOST = 4 };
+
 static void wake_all(struct queue *q)
 {
     struct queue_waiter *w = q->waiters;
@@ -27,6 +29,7 @@ static void on_up(void *arg)
 {
     struct queue *q = arg;
     dr_log(DR_LOG_INFO, "redis.up", "wid", q->wid, NULL);
+    q->send_whole = true;
     wake_all(q);
 }
 
@@ -44,12 +47,10 @@ enum dr_rc queue_new(const struct queue_options *o, struct queue **out, struct d
     dr_hex(id, sizeof id, q->wid);
     q->o = *o;
     q->scripts = script_set_new();
-    const struct queue_conn_options co = {.url = o->url,
-                                          .name = "drworker",
-                                          .on_up = on_up,
-                                          .on_down = on_down,
-                                          .arg = q};
-    if (dr_keys_init(&q->keys, o->ns, err) || queue_conn_new(o->loop, o->pool, &co, &q->conn, err)) {
+    const struct queue_conn_options co = {
+        .url = o->url, .name = "drworker", .on_up = on_up, .on_down = on_down, .arg = q};
+    if (dr_keys_init(&q->keys, o->ns, err) ||
+        queue_conn_new(o->loop, o->pool, &co, &q->conn, err)) {
         queue_free(q);
         return err->rc;
     }
@@ -142,6 +143,11 @@ void queue_unhold(struct queue *q, struct queue_held *h)
     q->held_count--;
 }
 
+void queue_wake_waiters(struct queue *q)
+{
+    wake_all(q);
+}
+
 static bool holds(const struct queue *q, const char *ticket)
 {
     for (const struct queue_held *h = q->held; h; h = h->next)
@@ -158,6 +164,35 @@ static struct queue_held *find_held(struct queue *q, const char *ticket)
     return NULL;
 }
 
+struct queue_told {
+    struct queue *queue;
+    char ticket[QUEUE_TICKET_MAX];
+};
+
+struct queue_told *queue_told_new(struct queue *q, struct queue_held *h)
+{
+    if (h->telling >= TELLING_MOST)
+        return NULL; /* Redis is slow: the next report says more */
+    struct queue_told *t = dr_xalloc(sizeof *t);
+    t->queue = q;
+    (void)snprintf(t->ticket, sizeof t->ticket, "%s", h->ticket);
+    h->telling++;
+    return t;
+}
+
+void queue_told_done(struct queue_told *t, const char *code, bool unknown)
+{
+    struct queue *q = t->queue;
+    q->send_whole = q->send_whole || unknown;
+    struct queue_held *h = find_held(q, t->ticket);
+    if (h) {
+        h->telling--;
+        if (strcmp(code, "STALE") == 0 || strcmp(code, "CANCELLED") == 0)
+            q->o.on_stop(q->o.arg, h->holder, code[0] == 'S' ? DR_E_STALE : DR_E_CANCELLED);
+    }
+    free(t);
+}
+
 enum { BEAT_MOST = 200 };
 
 static unsigned pairs_of(const char *const *info)
@@ -172,8 +207,8 @@ static unsigned pairs_of(const char *const *info)
 static void beat_some(struct queue *q, struct script_call *c, unsigned from)
 {
     struct queue_held *h = q->held;
-    char (*keys)[2][DR_KEY_MAX] = dr_xarray(BEAT_MOST, sizeof *keys);
-    char (*tickets)[QUEUE_TICKET_MAX] = dr_xarray(BEAT_MOST, sizeof *tickets);
+    char(*keys)[2][DR_KEY_MAX] = dr_xarray(BEAT_MOST, sizeof *keys);
+    char(*tickets)[QUEUE_TICKET_MAX] = dr_xarray(BEAT_MOST, sizeof *tickets);
     unsigned n = 0, fields = pairs_of(q->o.info);
     redisReply *r = NULL;
     struct dr_err err = {0};

@@ -17,8 +17,8 @@ struct pool;
 struct queue;
 
 enum {
-    QUEUE_BATCH = 16,              /* most messages a claim */
-    QUEUE_RAW_MAX = 262144,        /* longest message in bytes */
+    QUEUE_BATCH = 16,       /* most messages a claim */
+    QUEUE_RAW_MAX = 262144, /* longest message in bytes */
     QUEUE_TICKET_MAX = 24,
     QUEUE_DEAD_MAX = 10000,
 };
@@ -56,7 +56,8 @@ struct queue_held {
     void *holder;
     const char *lane, *ticket, *jid, *mid;
     char dig[65];
-    bool started; /* there is a record of ours */
+    bool started;     /* there is a record of ours */
+    unsigned telling; /* progress reports without a reply */
 };
 
 enum queue_started {
@@ -96,12 +97,13 @@ struct queue_refusal {
     size_t info_len, err_len;
 };
 
-enum dr_rc queue_new(const struct queue_options *o, struct queue **out, struct dr_err *err)
-    DR_MUST_CHECK;
+enum dr_rc queue_new(const struct queue_options *o, struct queue **out,
+                     struct dr_err *err) DR_MUST_CHECK;
 void queue_free(struct queue *q);
 /* Connects, starts beat and reaper. */
 enum dr_rc queue_start_service(struct queue *q, struct dr_err *err) DR_MUST_CHECK;
 void queue_stop_service(struct queue *q); /* beats end; calls that wait return UNREACHABLE */
+void queue_wake_waiters(struct queue *q); /* they look again whether there is still work to do */
 bool queue_is_up(const struct queue *q);
 const char *queue_wid(const struct queue *q);
 const struct dr_keys *queue_keys(const struct queue *q);

@@ -1,4 +1,5 @@
-/* Shared by queue.c (service), transition.c (a script a function), reap.c. Not for other folders. */
+/* Shared by queue.c (service), transition.c (a script a function), reap.c. Not for other folders.
+ */
 #ifndef DR_WORKER_QUEUE_INTERNAL_H
 #define DR_WORKER_QUEUE_INTERNAL_H
 
@@ -25,9 +26,16 @@ struct queue {
     unsigned held_count, fibers, claiming;
     int64_t clock_offset_ms;
     struct cancel stop;
-    bool stopped;
+    bool stopped, send_whole;       /* the next progress script is sent as text */
     char suspect[QUEUE_TICKET_MAX]; /* unknown ticket seen by the last reconcile */
 };
+
+/* A progress report under way: it finds its holder by the ticket, which may be gone by then. */
+struct queue_told;
+struct queue_told *queue_told_new(struct queue *q,
+                                  struct queue_held *h); /* NULL: one is on its way */
+/* code: the script's answer or ""; unknown: the server did not know the script. */
+void queue_told_done(struct queue_told *t, const char *code, bool unknown);
 
 void queue_saw_clock(struct queue *q, int64_t server_ms);
 enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,

@@ -87,27 +87,45 @@ void script_number(struct script_call *c, int64_t n)
     script_arg(c, text);
 }
 
-static enum dr_rc send_as(struct script_call *c, const char *verb, const char *what,
-                          struct queue_conn *conn, redisReply **out, struct dr_err *err)
+static void put_head(struct script_call *c, const char *verb, const char *what)
 {
-    char count[12];
-    (void)snprintf(count, sizeof count, "%u", c->keys);
-    const char *head[3] = {verb, what, count};
+    (void)snprintf(c->key_count, sizeof c->key_count, "%u", c->keys);
+    const char *head[3] = {verb, what, c->key_count};
     for (unsigned i = 0; i < 3; i++) {
         c->argv[i] = head[i];
         c->len[i] = strlen(head[i]);
     }
+}
+
+static enum dr_rc send_as(struct script_call *c, const char *verb, const char *what,
+                          struct queue_conn *conn, redisReply **out, struct dr_err *err)
+{
+    put_head(c, verb, what);
     return queue_conn_call(conn, (int)(3 + c->keys + c->args), c->argv, c->len, 0, NULL, out, err);
+}
+
+static unsigned find(const struct script_set *set, const char *name)
+{
+    unsigned i = 0;
+    while (i < set->count && strcmp(set->at[i].name, name) != 0)
+        i++;
+    if (i == set->count)
+        abort(); /* names are literals of this folder */
+    return i;
+}
+
+void script_post(struct script_call *c, const struct script_set *set, struct queue_conn *conn,
+                 bool whole, queue_conn_cb *cb, void *arg)
+{
+    unsigned i = find(set, c->name);
+    put_head(c, whole ? "EVAL" : "EVALSHA", whole ? set->at[i].text : set->at[i].sha1);
+    queue_conn_send(conn, (int)(3 + c->keys + c->args), c->argv, c->len, 0, cb, arg);
 }
 
 enum dr_rc script_run(struct script_call *c, const struct script_set *set, struct queue_conn *conn,
                       redisReply **out, struct dr_err *err)
 {
-    unsigned i = 0;
-    while (i < set->count && strcmp(set->at[i].name, c->name) != 0)
-        i++;
-    if (i == set->count)
-        return dr_fail(err, DR_E_BUG, "no script %s", c->name);
+    unsigned i = find(set, c->name);
     redisReply *r = NULL;
     if (send_as(c, "EVALSHA", set->at[i].sha1, conn, &r, err))
         return dr_wrap(err, "script %s", c->name);

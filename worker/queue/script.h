@@ -22,6 +22,7 @@ struct script_call {
     char key_text[20][DR_KEY_MAX];
     char number_text[SCRIPT_NUMBERS][24];
     unsigned key_texts, numbers;
+    char key_count[12];
 };
 
 struct script_set; /* names and SHA-1 of all scripts */
@@ -41,7 +42,12 @@ void script_number(struct script_call *c, int64_t n);
 enum dr_rc script_run(struct script_call *c, const struct script_set *set, struct queue_conn *conn,
                       redisReply **out, struct dr_err *err) DR_MUST_CHECK;
 
+/* Not waited for. whole: send the text (EVAL), since the server may not know the script. */
+void script_post(struct script_call *c, const struct script_set *set, struct queue_conn *conn,
+                 bool whole, queue_conn_cb *cb, void *arg);
+
 const char *script_text(const redisReply *r, size_t i); /* element as text, "" when it is none */
-int64_t script_integer(const redisReply *r, size_t i);  /* element as number, from text too; else 0 */
+int64_t script_integer(const redisReply *r,
+                       size_t i); /* element as number, from text too; else 0 */
 
 #endif

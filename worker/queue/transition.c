@@ -72,8 +72,8 @@ enum dr_rc queue_claim(struct queue *q, const char *lane, unsigned max, struct q
     script_key(c, &q->keys, "ctr", "");
     script_key(c, &q->keys, "deliv", "");
     script_key(c, &q->keys, "delay:", lane);
-    static const char *const rest[] = {"delayraw", "pause",    "dead", "deadraw",
-                                       "deadinfo", "ev",       "stat"};
+    static const char *const rest[] = {"delayraw", "pause", "dead", "deadraw",
+                                       "deadinfo", "ev",    "stat"};
     for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
         script_key(c, &q->keys, rest[i], "");
     script_arg(c, lane);
@@ -108,10 +108,10 @@ static enum queue_started started_code(const char *code)
     static const struct {
         const char *text;
         enum queue_started code;
-    } codes[] = {{"OK", QUEUE_RUN},           {"ALREADY", QUEUE_RUN},
-                 {"DUP_DONE", QUEUE_DUP_DONE}, {"DUP_RUN", QUEUE_DUP_RUN},
-                 {"COLLISION", QUEUE_COLLISION}, {"NOT_YET", QUEUE_NOT_YET},
-                 {"CANCELLED", QUEUE_ENDED},  {"EXPIRED", QUEUE_ENDED}};
+    } codes[] = {
+        {"OK", QUEUE_RUN},          {"ALREADY", QUEUE_RUN},         {"DUP_DONE", QUEUE_DUP_DONE},
+        {"DUP_RUN", QUEUE_DUP_RUN}, {"COLLISION", QUEUE_COLLISION}, {"NOT_YET", QUEUE_NOT_YET},
+        {"CANCELLED", QUEUE_ENDED}, {"EXPIRED", QUEUE_ENDED}};
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (strcmp(code, codes[i].text) == 0)
             return codes[i].code;
@@ -307,4 +307,38 @@ void queue_release_unknown(struct queue *q, struct script_call *c, const char *t
     if (script_run(c, q->scripts, q->conn, &r, &err))
         dr_log_err(DR_LOG_WARN, "queue.reconcile", &err, NULL);
     freeReplyObject(r);
+}
+
+static void on_progress_reply(void *arg, redisReply *reply, const struct dr_err *why)
+{
+    struct queue_told *told = arg;
+    (void)why;
+    bool unknown = reply && reply->type == REDIS_REPLY_ERROR;
+    queue_told_done(told, reply && reply->type == REDIS_REPLY_ARRAY ? script_text(reply, 0) : "",
+                    unknown);
+}
+
+void queue_progress(struct queue *q, struct queue_held *h, const struct queue_progress *p)
+{
+    struct script_call *c;
+    struct queue_told *told;
+    if (!queue_is_up(q) || !(told = queue_told_new(q, h)))
+        return;
+    c = dr_xalloc(sizeof *c);
+    script_begin(c, "progress");
+    script_key(c, &q->keys, "job:", h->jid);
+    script_key(c, &q->keys, "ev:", h->jid);
+    script_arg(c, h->ticket);
+    script_arg(c, p->new_step ? "step" : "progress");
+    script_number(c, p->pct);
+    script_arg(c, p->step ? p->step : "");
+    script_arg(c, p->msg);
+    script_number(c, (int64_t)p->done);
+    script_number(c, (int64_t)p->total);
+    script_number(c, (int64_t)p->rate);
+    script_number(c, (int64_t)p->eta_ms);
+    script_number(c, (int64_t)14 * 86400000);
+    script_post(c, q->scripts, q->conn, q->send_whole, on_progress_reply, told);
+    q->send_whole = false;
+    free(c);
 }

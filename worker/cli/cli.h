@@ -1,0 +1,18 @@
+/* The commands of drworker but `run`: one function each. Return the exit code. */
+#ifndef DR_WORKER_CLI_CLI_H
+#define DR_WORKER_CLI_CLI_H
+
+#include "common/config.h"
+
+struct cli {
+    const char *config_file; /* NULL: none */
+    bool json;
+    int argc; /* what follows the command */
+    char **argv;
+};
+
+int cli_config(const struct cli *c);
+/* Prints err to standard error as a person reads it; its exit code. */
+int cli_fail(const struct dr_err *err);
+
+#endif

@@ -1,0 +1,291 @@
+/* Lanes: slots, permits, claim, doorbell, drain. What happens to a message: worker/job/delivery.c.
+ */
+#include "worker/job/dispatch_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/str.h"
+#include "worker/core/fiber.h"
+#include "worker/core/loop.h"
+
+enum { PAUSED_MS = 1000, AFTER_ERROR_MS = 500 };
+
+/* Parses one "name[:slots]" of DR_LANES. */
+static enum dr_rc add_lane(struct dispatch *d, const char *name, size_t len, const char *slots,
+                           struct dr_err *err)
+{
+    const struct dr_lane *row = dr_lane_find(name, len);
+    uint64_t n = 0;
+    const struct job_task *task = NULL;
+    for (const struct job_task *const *t = d->o.tasks; row && *t; t++)
+        if (strcmp((*t)->type, row->name) == 0)
+            task = *t;
+    if (!row || !task || (slots && !dr_parse_u64(slots, 1, LANE_SLOTS_MAX, &n))) {
+        (void)dr_fail(err, DR_E_CONFIG, "DR_LANES: no such lane, or not 1..%d slots",
+                      LANE_SLOTS_MAX);
+        return dr_err_field(err, "DR_LANES", name, strlen(name));
+    }
+    for (unsigned i = 0; i < d->lane_count; i++)
+        if (d->lanes[i].row == row)
+            return dr_fail(err, DR_E_CONFIG, "DR_LANES: %s stands twice", row->name);
+    struct lane *l = &d->lanes[d->lane_count++];
+    l->dispatch = d;
+    l->row = row;
+    l->task = task;
+    l->slots = n ? (unsigned)n : task->default_slots ? task->default_slots : 1;
+    return DR_OK;
+}
+
+static enum dr_rc parse_lanes(struct dispatch *d, struct dr_err *err)
+{
+    char *copy = dr_xstrdup(d->o.lanes), *save = NULL;
+    enum dr_rc rc = DR_OK;
+    for (char *p = strtok_r(copy, ", ", &save); p && !rc; p = strtok_r(NULL, ", ", &save)) {
+        char *colon = strchr(p, ':');
+        rc = add_lane(d, p, colon ? (size_t)(colon - p) : strlen(p), colon ? colon + 1 : NULL, err);
+    }
+    if (!rc && d->lane_count == 0) /* the default is every task this worker has */
+        for (const struct job_task *const *t = d->o.tasks; *t && !rc; t++)
+            rc = add_lane(d, (*t)->type, strlen((*t)->type), NULL, err);
+    free(copy);
+    return rc;
+}
+
+static void on_stop(void *arg, void *holder, enum dr_rc why)
+{
+    (void)arg;
+    delivery_stop(holder, why,
+                  why == DR_E_STALE ? "another delivery owns the job" : "cancelled by request");
+}
+
+static unsigned poison_limit(void *arg, const char *lane, const char *mid)
+{
+    const struct dr_lane *row = dr_lane_find(lane, strlen(lane));
+    (void)arg;
+    (void)mid;
+    return row ? row->lost_allowed : 5;
+}
+
+enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out, struct dr_err *err)
+{
+    struct dispatch *d = dr_xalloc(sizeof *d);
+    unsigned n = 0;
+    d->o = *o;
+    if (parse_lanes(d, err)) {
+        dispatch_free(d);
+        return err->rc;
+    }
+    for (const struct dr_lane *l = dr_lanes; l->name; l++)
+        d->all_lanes[n++] = l->name;
+    (void)gethostname(d->host, sizeof d->host - 1);
+    (void)snprintf(d->pid, sizeof d->pid, "%ld", (long)getpid());
+    dr_format_time(dr_wall_ms(), d->since);
+    const char *info[] = {"host",     d->host, "pid",    d->pid,  "version",
+                          DR_VERSION, "since", d->since, "lanes", d->lane_text};
+    memcpy(d->info, info, sizeof info);
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        size_t used = strlen(d->lane_text);
+        (void)snprintf(d->lane_text + used, sizeof d->lane_text - used, "%s%s:%u", i ? "," : "",
+                       d->lanes[i].row->name, d->lanes[i].slots);
+    }
+    const struct queue_options qo = {.loop = o->services->loop,
+                                     .pool = o->services->pool,
+                                     .url = o->url,
+                                     .ns = o->services->ns,
+                                     .lease_ms = o->lease_ms,
+                                     .lanes = d->all_lanes,
+                                     .info = d->info,
+                                     .on_stop = on_stop,
+                                     .poison_limit = poison_limit,
+                                     .arg = d};
+    if (queue_new(&qo, &d->queue, err)) {
+        dispatch_free(d);
+        return err->rc;
+    }
+    *out = d;
+    return DR_OK;
+}
+
+void dispatch_free(struct dispatch *d)
+{
+    if (!d)
+        return;
+    for (unsigned i = 0; i < d->lane_count; i++)
+        queue_bell_free(d->lanes[i].bell);
+    loop_timer_free(d->drain_timer);
+    queue_free(d->queue);
+    free(d);
+}
+
+/* How many messages the lane may take now. */
+static unsigned room(const struct lane *l)
+{
+    unsigned free_slots = l->slots - l->running;
+    const struct dispatch *d = l->dispatch;
+    if (!(l->task->flags & TASK_HEAVY))
+        return free_slots;
+    unsigned permits = d->o.concurrency - d->permits_used;
+    if ((l->task->flags & TASK_RESERVED_PERMIT) && !l->reserved_used)
+        permits++;
+    return free_slots < permits ? free_slots : permits;
+}
+
+static void take_permit(struct lane *l)
+{
+    l->running++;
+    if (!(l->task->flags & TASK_HEAVY))
+        return;
+    if ((l->task->flags & TASK_RESERVED_PERMIT) && !l->reserved_used)
+        l->reserved_used = true;
+    else
+        l->dispatch->permits_used++;
+}
+
+static void wake_lane(struct lane *l)
+{
+    if (!l->waiting)
+        return;
+    struct fiber *f = l->waiting;
+    l->waiting = NULL;
+    fiber_wake(f);
+}
+
+void dispatch_give_back(struct lane *l)
+{
+    struct dispatch *d = l->dispatch;
+    l->running--;
+    d->running--;
+    if (l->task->flags & TASK_HEAVY) {
+        /* The reserved permit is the last one to come back: others may wait for the shared ones. */
+        if (d->permits_used > 0 && (!l->reserved_used || l->running > 0))
+            d->permits_used--;
+        else
+            l->reserved_used = false;
+        for (unsigned i = 0; i < d->lane_count; i++)
+            wake_lane(&d->lanes[i]);
+    } else {
+        wake_lane(l);
+    }
+    dispatch_check_drained(d);
+}
+
+static void wait_for_room(struct lane *l)
+{
+    while (room(l) == 0 && !l->dispatch->draining) {
+        l->waiting = fiber_self();
+        fiber_suspend();
+    }
+}
+
+static void claim_some(struct lane *l, int64_t *wait_ms)
+{
+    struct dispatch *d = l->dispatch;
+    struct queue_message messages[QUEUE_BATCH];
+    struct dr_err err = {0};
+    unsigned count = 0, most = room(l);
+    bool paused = false;
+    *wait_ms = -1;
+    if (queue_claim(d->queue, l->row->name, most, messages, &count, wait_ms, &paused, &err)) {
+        if (err.rc != DR_E_UNREACHABLE)
+            dr_log_err(DR_LOG_ERROR, "queue.claim", &err, "lane", l->row->name, NULL);
+        (void)fiber_sleep(AFTER_ERROR_MS, NULL);
+        *wait_ms = 0;
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        take_permit(l);
+        d->running++;
+        delivery_start(l, &messages[i]);
+    }
+    if (count)
+        *wait_ms = 0;
+    else if (paused)
+        *wait_ms = -2;
+}
+
+static void lane_fiber(void *arg)
+{
+    struct lane *l = arg;
+    struct dispatch *d = l->dispatch;
+    struct dr_err err = {0};
+    while (!d->draining) {
+        int64_t wait_ms;
+        wait_for_room(l);
+        if (d->draining || queue_wait_up(d->queue, &err))
+            break;
+        claim_some(l, &wait_ms);
+        if (d->draining)
+            break;
+        if (wait_ms == -2)
+            (void)fiber_sleep(PAUSED_MS, NULL);
+        else if (wait_ms != 0)
+            queue_bell_wait(l->bell, wait_ms);
+    }
+    d->lane_fibers--;
+    dispatch_check_drained(d);
+}
+
+enum dr_rc dispatch_start(struct dispatch *d, struct dr_err *err)
+{
+    if (queue_start_service(d->queue, err))
+        return err->rc;
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        struct lane *l = &d->lanes[i];
+        l->bell = queue_bell_new(d->queue, l->row->name, err);
+        if (!l->bell)
+            return err->rc;
+        d->lane_fibers++;
+        fiber_start(d->o.services->loop, lane_fiber, l);
+    }
+    return DR_OK;
+}
+
+static void finish_drain(void *arg)
+{
+    struct dispatch *d = arg;
+    d->o.on_drained(d->o.arg);
+}
+
+void dispatch_check_drained(struct dispatch *d)
+{
+    if (!d->draining || d->drained || d->running > 0 || d->lane_fibers > 0)
+        return;
+    d->drained = true;
+    queue_stop_service(d->queue);
+    loop_next_tick(d->o.services->loop, finish_drain, d);
+}
+
+static void hand_back(void *arg)
+{
+    struct dispatch *d = arg;
+    for (struct delivery *x = d->deliveries; x; x = delivery_next(x))
+        delivery_stop(x, DR_E_CANCELLED, "drain");
+    /* Redis may be away: what cannot be reported now is found by the reaper. */
+    if (!queue_is_up(d->queue))
+        queue_stop_service(d->queue);
+}
+
+void dispatch_drain(struct dispatch *d)
+{
+    if (d->draining) {
+        hand_back(d);
+        return;
+    }
+    d->draining = true;
+    dr_log(DR_LOG_INFO, "worker.drain", NULL);
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        queue_bell_stop(d->lanes[i].bell);
+        wake_lane(&d->lanes[i]);
+    }
+    if (!queue_is_up(d->queue))
+        queue_wake_waiters(d->queue);
+    d->drain_timer = loop_timer_new(d->o.services->loop, hand_back, d);
+    loop_timer_arm(d->drain_timer, (uint64_t)d->o.drain_ms);
+    dispatch_check_drained(d);
+}

@@ -1,0 +1,176 @@
+/* drworker: options, tables, wiring. The only file that knows all. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "common/config.h"
+#include "common/log.h"
+#include "common/redis_url.h"
+#include "common/wire/keyfile.h"
+#include "worker/cli/cli.h"
+#include "worker/core/fiber.h"
+#include "worker/core/loop.h"
+#include "worker/core/pool.h"
+#include "worker/job/dispatch.h"
+#include "worker/task/tasks.h"
+
+enum { POOL_THREADS = 6 };
+
+struct worker {
+    struct dr_config *config;
+    struct dr_redis_url url;
+    struct dr_keyfile *keys;
+    struct loop *loop;
+    struct pool *pool;
+    struct job_services services;
+    struct dispatch *dispatch;
+};
+
+static const char usage_text[] =
+    "usage: drworker [--config FILE] [COMMAND]\n"
+    "  run              take jobs from Redis until SIGTERM (the default)\n"
+    "  config [--json]  the effective configuration and where each value comes from\n"
+    "  --version, --help\n";
+
+static void on_terminate(void *arg)
+{
+    struct worker *w = arg;
+    dispatch_drain(w->dispatch);
+}
+
+static void on_drained(void *arg)
+{
+    struct worker *w = arg;
+    loop_stop(w->loop);
+}
+
+static enum dr_rc set_up_logs(const struct dr_config *c, struct dr_err *err)
+{
+    enum dr_log_level level;
+    const char *format = dr_config_str(c, "DR_LOG_FORMAT"),
+               *text = dr_config_str(c, "DR_LOG_LEVEL");
+    if (!dr_log_parse_level(text, &level)) {
+        (void)dr_fail(err, DR_E_CONFIG, "DR_LOG_LEVEL: not debug, info, warn or error");
+        return dr_err_field(err, "DR_LOG_LEVEL", text, strlen(text));
+    }
+    if (strcmp(format, "json") != 0 && strcmp(format, "text") != 0) {
+        (void)dr_fail(err, DR_E_CONFIG, "DR_LOG_FORMAT: not json or text");
+        return dr_err_field(err, "DR_LOG_FORMAT", format, strlen(format));
+    }
+    dr_log_setup(level, strcmp(format, "json") == 0);
+    return DR_OK;
+}
+
+static enum dr_rc read_settings(struct worker *w, const char *file, struct dr_err *err)
+{
+    if (dr_config_load(file, &w->config, err) || set_up_logs(w->config, err))
+        return err->rc;
+    const struct dr_secret *url = dr_config_redis_url(w->config);
+    const char *keys = dr_config_str(w->config, "DR_SIGN_KEYS_FILE");
+    if (dr_redis_url_parse(url->len ? (const char *)url->bytes : "redis://127.0.0.1:6379/0",
+                           &w->url, err))
+        return err->rc;
+    if (keys[0] && dr_keyfile_load(keys, &w->keys, err))
+        return dr_wrap(err, "DR_SIGN_KEYS_FILE");
+    return DR_OK;
+}
+
+static enum dr_rc wire(struct worker *w, struct dr_err *err)
+{
+    if (loop_new(&w->loop, err) || pool_new(w->loop, POOL_THREADS, &w->pool, err) ||
+        loop_on_signal(w->loop, SIGTERM, on_terminate, w, err) ||
+        loop_on_signal(w->loop, SIGINT, on_terminate, w, err))
+        return err->rc;
+    w->services = (struct job_services){.loop = w->loop,
+                                        .pool = w->pool,
+                                        .config = w->config,
+                                        .ns = dr_config_str(w->config, "DR_NAMESPACE")};
+    const struct dispatch_options o = {
+        .services = &w->services,
+        .tasks = task_table,
+        .url = &w->url,
+        .lanes = dr_config_str(w->config, "DR_LANES"),
+        .concurrency = (unsigned)dr_config_int(w->config, "DR_CONCURRENCY"),
+        .lease_ms = dr_config_int(w->config, "DR_LEASE_MS"),
+        .drain_ms = dr_config_int(w->config, "DR_DRAIN_MS"),
+        .keys = w->keys,
+        .allow_unsigned = dr_config_bool(w->config, "DR_ALLOW_UNSIGNED"),
+        .on_drained = on_drained,
+        .arg = w};
+    return dispatch_new(&o, &w->dispatch, err);
+}
+
+static int run(const struct cli *c)
+{
+    struct worker w = {0};
+    struct dr_err err = {0};
+    char url[512];
+    int code = 0;
+    (void)prctl(PR_SET_DUMPABLE, 0); /* no core file holds a key */
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (read_settings(&w, c->config_file, &err) || wire(&w, &err) ||
+        dispatch_start(w.dispatch, &err)) {
+        code = cli_fail(&err);
+        goto out;
+    }
+    dr_redis_url_show(&w.url, url);
+    dr_log(DR_LOG_INFO, "worker.start", "version", DR_VERSION, "redis", url, NULL);
+    loop_lag_start(w.loop);
+    if (loop_run(w.loop) != 0)
+        code = 1;
+    dr_log(DR_LOG_INFO, "worker.stop", NULL);
+out:
+    dispatch_free(w.dispatch);
+    pool_free(w.pool);
+    loop_free(w.loop);
+    fiber_cache_drop();
+    dr_keyfile_free(w.keys);
+    dr_redis_url_free(&w.url);
+    dr_config_free(w.config);
+    return code;
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(const struct cli *c);
+} commands[] = {{"run", run}, {"config", cli_config}};
+
+static int usage(FILE *to, int code)
+{
+    (void)fputs(usage_text, to);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct cli c = {0};
+    const char *command = NULL;
+    char *rest[64];
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return usage(stdout, 0);
+        if (strcmp(argv[i], "--version") == 0)
+            return printf("drworker %s\n", DR_VERSION) > 0 ? 0 : 1;
+        if (strcmp(argv[i], "--json") == 0)
+            c.json = true;
+        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
+            c.config_file = argv[++i];
+        else if (!command && argv[i][0] != '-')
+            command = argv[i];
+        else if (c.argc < 64)
+            rest[c.argc++] = argv[i];
+    }
+    c.argv = rest;
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(command ? command : "run", commands[i].name) == 0) {
+            if (c.argc > 0) {
+                (void)fprintf(stderr, "drworker: %s takes no '%s'\n", commands[i].name, rest[0]);
+                return usage(stderr, 2);
+            }
+            return commands[i].fn(&c);
+        }
+    (void)fprintf(stderr, "drworker: unknown command '%s'\n", command);
+    return usage(stderr, 2);
+}
