@@ -136,21 +136,28 @@ static bool fraction_and_zone(const char *s, int *ms, int *offset_min)
     return *s == 0;
 }
 
-bool dr_parse_time(const char *s, int64_t *out_unix_ms)
+static bool day_exists(int y, int mo, int d)
 {
     static const int month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+    return mo >= 1 && mo <= 12 && d >= 1 && d <= month_days[mo - 1] + (mo == 2 && leap);
+}
+
+static bool clock_part(const char **s, int *h, int *mi, int *sec)
+{
+    return digits(s, 2, h) && literal(s, ':') && digits(s, 2, mi) && literal(s, ':') &&
+           digits(s, 2, sec) && *h <= 23 && *mi <= 59 && *sec <= 60;
+}
+
+bool dr_parse_time(const char *s, int64_t *out_unix_ms)
+{
     int y, mo, d, h, mi, sec, ms, offset;
     if (!s || !digits(&s, 4, &y) || !literal(&s, '-') || !digits(&s, 2, &mo) || !literal(&s, '-') ||
         !digits(&s, 2, &d) || (*s != 'T' && *s != 't' && *s != ' '))
         return false;
     s++;
-    if (!digits(&s, 2, &h) || !literal(&s, ':') || !digits(&s, 2, &mi) || !literal(&s, ':') ||
-        !digits(&s, 2, &sec) || !fraction_and_zone(s, &ms, &offset))
-        return false;
-    if (mo < 1 || mo > 12 || h > 23 || mi > 59 || sec > 60)
-        return false;
-    bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
-    if (d < 1 || d > month_days[mo - 1] + (mo == 2 && leap))
+    if (!clock_part(&s, &h, &mi, &sec) || !fraction_and_zone(s, &ms, &offset) ||
+        !day_exists(y, mo, d))
         return false;
     struct tm tm = {.tm_year = y - 1900,
                     .tm_mon = mo - 1,

@@ -28,7 +28,7 @@ struct dr_envelope {
     char kid[DR_KID_MAX + 1]; /* "" when bare */
     char actor[DR_ACTOR_MAX + 1];
     char claimed_actor[129];
-    char dig[DR_DIG_TEXT];          /* of the body */
+    char dig[DR_DIG_TEXT];          /* of type and arguments */
     int64_t iat_ms, exp_ms, nbf_ms; /* 0: none; exp is iat + 24 h where only iat is there */
     uint64_t hard_s, soft_s, result_ttl_s;
     unsigned attempts;
@@ -57,6 +57,8 @@ bool dr_envelope_expired(const struct dr_envelope *e, int64_t now_ms);
 /* Id and digest of a message that may be anything; false when it has no valid id. */
 bool dr_envelope_peek(const void *raw, size_t len, char id[DR_JOB_ID_MAX + 1],
                       char dig[DR_DIG_TEXT]);
+/* Hex of the first half of SHA-256 over the bytes of `t` and `a`: what makes two orders with one id
+ * the same order. */
 void dr_envelope_dig(const void *body, size_t len, char out[DR_DIG_TEXT]);
 void dr_wire_mid(const void *raw, size_t len, char out[DR_MID_TEXT]); /* hex SHA-1 */
 

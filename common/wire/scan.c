@@ -171,3 +171,24 @@ enum dr_rc dr_wire_scan(const void *raw, size_t len, struct dr_err *err)
         return refuse(&c, "not-a-map");
     return DR_OK;
 }
+
+const unsigned char *dr_wire_span(const void *raw, size_t len, const char *key, size_t *span)
+{
+    struct cursor c = {raw, (const unsigned char *)raw + len, NULL};
+    struct head map_head, h;
+    if (read_head(&c, &map_head) || map_head.family != MAP)
+        return NULL;
+    for (uint64_t i = 0; i < map_head.count; i++) {
+        if (read_head(&c, &h) || h.family != TEXT || bytes(&c, &h))
+            return NULL;
+        bool found = h.count == strlen(key) && memcmp(c.p - h.count, key, (size_t)h.count) == 0;
+        const unsigned char *start = c.p;
+        if (value(&c, 1))
+            return NULL;
+        if (found) {
+            *span = (size_t)(c.p - start);
+            return start;
+        }
+    }
+    return NULL;
+}

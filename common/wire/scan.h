@@ -18,4 +18,7 @@ enum {
  * duplicate-key key-type utf8. */
 enum dr_rc dr_wire_scan(const void *raw, size_t len, struct dr_err *err) DR_MUST_CHECK;
 
+/* The bytes of the value under a key of a scanned map; NULL when the key is not there. */
+const unsigned char *dr_wire_span(const void *raw, size_t len, const char *key, size_t *span);
+
 #endif

@@ -18,9 +18,22 @@ static void digest_hex(const EVP_MD *md, const void *bytes, size_t len, size_t t
     dr_hex(sum, take, out);
 }
 
+/* Over type and arguments: an order sent again with a new iat or another key is the same order. */
 void dr_envelope_dig(const void *body, size_t len, char out[DR_DIG_TEXT])
 {
-    digest_hex(EVP_sha256(), body, len, 16, out);
+    size_t t_len = 0, a_len = 0;
+    const unsigned char *t = dr_wire_span(body, len, "t", &t_len);
+    const unsigned char *a = dr_wire_span(body, len, "a", &a_len);
+    struct dr_buf text;
+    dr_buf_init(&text, DR_WIRE_RAW_MAX);
+    if (t && a) {
+        dr_buf_add(&text, t, t_len);
+        dr_buf_add(&text, a, a_len);
+    } else {
+        dr_buf_add(&text, body, len);
+    }
+    digest_hex(EVP_sha256(), text.data ? text.data : (const unsigned char *)"", text.len, 16, out);
+    dr_buf_fini(&text);
 }
 
 void dr_wire_mid(const void *raw, size_t len, char out[DR_MID_TEXT])

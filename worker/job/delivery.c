@@ -149,6 +149,7 @@ static bool start_job(struct delivery *x)
         break;
     case QUEUE_NOT_YET:
         (void)queue_park(q, &x->held, e->nbf_ms, s.ttl_ms, &err);
+        dispatch_due(x->lane, e->nbf_ms - queue_now_ms(q));
         break;
     case QUEUE_COLLISION:
         x->refusal.reason = "id-collision";
@@ -226,6 +227,7 @@ static bool retry(struct delivery *x, const struct dr_err *why)
     pack_err(&err_map, why);
     (void)queue_fail(x->lane->dispatch->queue, &x->held, err_map.data, err_map.len, (int64_t)wait,
                      &err);
+    dispatch_due(x->lane, (int64_t)wait);
     dr_buf_fini(&err_map);
     dr_log_err(DR_LOG_WARN, "job.retry", why, "job", e->id, NULL);
     return true;

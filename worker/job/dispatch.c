@@ -14,7 +14,7 @@
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 
-enum { PAUSED_MS = 1000, AFTER_ERROR_MS = 500 };
+enum { PAUSED_MS = 1000, AFTER_ERROR_MS = 500, DUE_MAX_MS = 5000 };
 
 /* Parses one "name[:slots]" of DR_LANES. */
 static enum dr_rc add_lane(struct dispatch *d, const char *name, size_t len, const char *slots,
@@ -116,8 +116,10 @@ void dispatch_free(struct dispatch *d)
 {
     if (!d)
         return;
-    for (unsigned i = 0; i < d->lane_count; i++)
+    for (unsigned i = 0; i < d->lane_count; i++) {
         queue_bell_free(d->lanes[i].bell);
+        loop_timer_free(d->lanes[i].due);
+    }
     loop_timer_free(d->drain_timer);
     queue_free(d->queue);
     free(d);
@@ -190,8 +192,12 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
     struct dr_err err = {0};
     unsigned count = 0, most = room(l);
     bool paused = false;
+    l->running += most; /* two claims at a time must not take the same slots */
     *wait_ms = -1;
-    if (queue_claim(d->queue, l->row->name, most, messages, &count, wait_ms, &paused, &err)) {
+    enum dr_rc rc =
+        queue_claim(d->queue, l->row->name, most, messages, &count, wait_ms, &paused, &err);
+    l->running -= most;
+    if (rc) {
         if (err.rc != DR_E_UNREACHABLE)
             dr_log_err(DR_LOG_ERROR, "queue.claim", &err, "lane", l->row->name, NULL);
         (void)fiber_sleep(AFTER_ERROR_MS, NULL);
@@ -207,6 +213,37 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
         *wait_ms = 0;
     else if (paused)
         *wait_ms = -2;
+}
+
+static void due_fiber(void *arg)
+{
+    struct lane *l = arg;
+    int64_t wait_ms;
+    if (!l->dispatch->draining && room(l) > 0 && queue_is_up(l->dispatch->queue))
+        claim_some(l, &wait_ms);
+    l->dispatch->lane_fibers--;
+    dispatch_check_drained(l->dispatch);
+}
+
+static void on_due(void *arg)
+{
+    struct lane *l = arg;
+    l->due_ms = 0;
+    if (l->dispatch->draining)
+        return;
+    l->dispatch->lane_fibers++;
+    fiber_start(l->dispatch->o.services->loop, due_fiber, l);
+}
+
+void dispatch_due(struct lane *l, int64_t wait_ms)
+{
+    int64_t at = dr_clock_ms() + (wait_ms > 0 ? wait_ms : 0) + 1;
+    if (wait_ms > DUE_MAX_MS || (l->due_ms && l->due_ms <= at))
+        return; /* the doorbell comes round sooner */
+    if (!l->due)
+        l->due = loop_timer_new(l->dispatch->o.services->loop, on_due, l);
+    l->due_ms = at;
+    loop_timer_arm(l->due, (uint64_t)(at - dr_clock_ms()));
 }
 
 static void lane_fiber(void *arg)

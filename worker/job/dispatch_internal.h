@@ -20,6 +20,8 @@ struct lane {
     bool reserved_used;
     struct fiber *waiting; /* the lane's fiber, while nothing is free */
     struct queue_bell *bell;
+    struct loop_timer *due; /* a message that this worker delayed comes due */
+    int64_t due_ms;         /* dr_clock_ms; 0: not armed */
 };
 
 struct dispatch {
@@ -41,6 +43,8 @@ void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason);
 struct delivery *delivery_next(struct delivery *x);
 
 void dispatch_give_back(struct lane *l);
+/* A message of this lane was delayed by wait_ms: claim then, whatever the doorbell does. */
+void dispatch_due(struct lane *l, int64_t wait_ms);
 void dispatch_check_drained(struct dispatch *d);
 
 #endif

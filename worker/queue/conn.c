@@ -28,7 +28,7 @@
 #include "worker/queue/address.h"
 #include "worker/queue/greet.h"
 #include "worker/queue/resp.h"
-#include "worker/queue/tls.h"
+#include "common/wire/tls.h"
 
 enum state {
     IDLE,       /* not started, or freed */
@@ -277,7 +277,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
     }
     unsigned long tls = c->ssl ? bufferevent_get_openssl_error(bev) : 0;
     if (c->ssl && c->state == CONNECTING && (what & BEV_EVENT_ERROR))
-        (void)tls_explain(c->ssl, tls, &err);
+        (void)dr_tls_explain(c->ssl, tls, &err);
     else if (what & BEV_EVENT_EOF)
         (void)dr_fail(&err, DR_E_UNREACHABLE, "Redis closed the connection");
     else
@@ -311,7 +311,7 @@ static void connect_now(struct queue_conn *c)
         return;
     }
     struct event_base *base = loop_base(c->loop);
-    if (c->tls && tls_new(c->tls, c->o.url, &c->ssl, &err)) {
+    if (c->tls && dr_tls_new(c->tls, c->o.url, &c->ssl, &err)) {
         (void)close(fd);
         down(c, &err);
         return;
@@ -411,7 +411,7 @@ enum dr_rc queue_conn_new(struct loop *l, struct pool *p, const struct queue_con
     c->out = evbuffer_new();
     c->backoff = loop_timer_new(l, on_backoff, c);
     c->tick = loop_timer_new(l, on_tick, c);
-    if (!c->out || (o->url->kind == DR_REDIS_TLS && tls_context_new(o->url, &c->tls, err))) {
+    if (!c->out || (o->url->kind == DR_REDIS_TLS && dr_tls_context_new(o->url, &c->tls, err))) {
         queue_conn_free(c);
         return dr_fail(err, DR_E_NOMEM, "connection");
     }
@@ -433,7 +433,7 @@ static void maybe_release(struct queue_conn *c)
         return;
     if (c->out)
         evbuffer_free(c->out);
-    tls_context_free(c->tls);
+    dr_tls_context_free(c->tls);
     free(c);
 }
 

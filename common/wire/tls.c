@@ -1,5 +1,5 @@
 /* TLS. */
-#include "worker/queue/tls.h"
+#include "common/wire/tls.h"
 
 #include <arpa/inet.h>
 
@@ -7,8 +7,8 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-enum dr_rc tls_context_new(const struct dr_redis_url *u, struct ssl_ctx_st **out,
-                           struct dr_err *err)
+enum dr_rc dr_tls_context_new(const struct dr_redis_url *u, struct ssl_ctx_st **out,
+                              struct dr_err *err)
 {
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     if (!ctx)
@@ -29,13 +29,13 @@ enum dr_rc tls_context_new(const struct dr_redis_url *u, struct ssl_ctx_st **out
     return DR_OK;
 }
 
-void tls_context_free(struct ssl_ctx_st *ctx)
+void dr_tls_context_free(struct ssl_ctx_st *ctx)
 {
     SSL_CTX_free(ctx);
 }
 
-enum dr_rc tls_new(struct ssl_ctx_st *ctx, const struct dr_redis_url *u, struct ssl_st **out,
-                   struct dr_err *err)
+enum dr_rc dr_tls_new(struct ssl_ctx_st *ctx, const struct dr_redis_url *u, struct ssl_st **out,
+                      struct dr_err *err)
 {
     unsigned char address[16];
     SSL *ssl = SSL_new(ctx);
@@ -51,7 +51,7 @@ enum dr_rc tls_new(struct ssl_ctx_st *ctx, const struct dr_redis_url *u, struct 
     return DR_OK;
 }
 
-enum dr_rc tls_explain(struct ssl_st *ssl, unsigned long code, struct dr_err *err)
+enum dr_rc dr_tls_explain(struct ssl_st *ssl, unsigned long code, struct dr_err *err)
 {
     long verdict = SSL_get_verify_result(ssl);
     char text[160] = "handshake failed";
