@@ -41,7 +41,8 @@ FENCES = [
     (r"archive(_entry)?\.h", {"worker/pipe"}),
     (r"zstd", {"worker/pipe"}),
     (r"jansson\.h", {"worker/backup"}),
-    (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/backup"}),
+    (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/backup",
+                   "producer/link.c"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 

@@ -133,20 +133,23 @@ static unsigned room(const struct lane *l)
     if (!(l->task->flags & TASK_HEAVY))
         return free_slots;
     unsigned permits = d->o.concurrency - d->permits_used;
-    if ((l->task->flags & TASK_RESERVED_PERMIT) && !l->reserved_used)
+    if ((l->task->flags & TASK_RESERVED_PERMIT) && !l->reserved_held)
         permits++;
     return free_slots < permits ? free_slots : permits;
 }
 
-static void take_permit(struct lane *l)
+/* A slot and, for heavy tasks, a permit: taken before the claim, since a claim waits. */
+static void take_slot(struct lane *l)
 {
     l->running++;
     if (!(l->task->flags & TASK_HEAVY))
         return;
-    if ((l->task->flags & TASK_RESERVED_PERMIT) && !l->reserved_used)
-        l->reserved_used = true;
-    else
+    if ((l->task->flags & TASK_RESERVED_PERMIT) && !l->reserved_held) {
+        l->reserved_held = true;
+    } else {
+        l->shared_held++;
         l->dispatch->permits_used++;
+    }
 }
 
 static void wake_lane(struct lane *l)
@@ -158,23 +161,29 @@ static void wake_lane(struct lane *l)
     fiber_wake(f);
 }
 
-void dispatch_give_back(struct lane *l)
+static void give_slot(struct lane *l)
 {
     struct dispatch *d = l->dispatch;
     l->running--;
-    d->running--;
-    if (l->task->flags & TASK_HEAVY) {
-        /* The reserved permit is the last one to come back: others may wait for the shared ones. */
-        if (d->permits_used > 0 && (!l->reserved_used || l->running > 0))
-            d->permits_used--;
-        else
-            l->reserved_used = false;
-        for (unsigned i = 0; i < d->lane_count; i++)
-            wake_lane(&d->lanes[i]);
-    } else {
+    if (!(l->task->flags & TASK_HEAVY)) {
         wake_lane(l);
+        return;
     }
-    dispatch_check_drained(d);
+    if (l->shared_held > 0) {
+        l->shared_held--;
+        d->permits_used--;
+    } else {
+        l->reserved_held = false;
+    }
+    for (unsigned i = 0; i < d->lane_count; i++)
+        wake_lane(&d->lanes[i]);
+}
+
+void dispatch_give_back(struct lane *l)
+{
+    l->dispatch->running--;
+    give_slot(l);
+    dispatch_check_drained(l->dispatch);
 }
 
 static void wait_for_room(struct lane *l)
@@ -190,13 +199,15 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
     struct dispatch *d = l->dispatch;
     struct queue_message messages[QUEUE_BATCH];
     struct dr_err err = {0};
-    unsigned count = 0, most = room(l);
+    unsigned count = 0, most = room(l) < QUEUE_BATCH ? room(l) : QUEUE_BATCH;
     bool paused = false;
-    l->running += most; /* two claims at a time must not take the same slots */
     *wait_ms = -1;
+    for (unsigned i = 0; i < most; i++)
+        take_slot(l);
     enum dr_rc rc =
         queue_claim(d->queue, l->row->name, most, messages, &count, wait_ms, &paused, &err);
-    l->running -= most;
+    for (unsigned i = count; i < most; i++)
+        give_slot(l);
     if (rc) {
         if (err.rc != DR_E_UNREACHABLE)
             dr_log_err(DR_LOG_ERROR, "queue.claim", &err, "lane", l->row->name, NULL);
@@ -205,7 +216,6 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
         return;
     }
     for (unsigned i = 0; i < count; i++) {
-        take_permit(l);
         d->running++;
         delivery_start(l, &messages[i]);
     }

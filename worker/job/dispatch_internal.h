@@ -17,7 +17,8 @@ struct lane {
     const struct dr_lane *row;
     const struct job_task *task;
     unsigned slots, running;
-    bool reserved_used;
+    unsigned shared_held; /* permits of DR_CONCURRENCY */
+    bool reserved_held;
     struct fiber *waiting; /* the lane's fiber, while nothing is free */
     struct queue_bell *bell;
     struct loop_timer *due; /* a message that this worker delayed comes due */
