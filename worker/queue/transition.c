@@ -128,6 +128,7 @@ enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct q
     lane_keys(c, q, h->lane);
     script_key(c, &q->keys, "ev", "");
     script_key(c, &q->keys, "ev:", h->jid);
+    script_key(c, &q->keys, "deliv", "");
     script_arg(c, h->ticket);
     script_arg(c, h->jid);
     script_arg(c, h->lane);
@@ -139,6 +140,7 @@ enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct q
     script_arg(c, s->resume ? "1" : "0");
     script_arg(c, s->actor ? s->actor : "unsigned");
     script_arg(c, q->wid);
+    script_arg(c, h->mid);
     enum dr_rc rc = queue_run_sure(q, c, &r, err);
     if (rc == DR_OK) {
         *out = started_code(script_text(r, 0));

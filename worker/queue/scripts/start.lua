@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- T5, claimed -> running.
--- KEYS 1 job 2 run 3 lease 4 own 5 ev 6 ev:<jid>
+-- KEYS 1 job 2 run 3 lease 4 own 5 ev 6 ev:<jid> 7 deliv
 -- ARGV 1 ticket 2 jid 3 lane 4 dig 5 exp ms 6 nbf ms 7 kid 8 record ttl ms 9 resume 10 actor 11 wid
+--      12 mid
 --      (exp, nbf 0: none; resume 1: the message belongs to an open journal)
 -- -> {OK, n, server ms} | {ALREADY, n, ms} lost reply | {GONE} the ticket was reaped
 --    | {DUP_DONE, st} | {DUP_RUN} | {COLLISION, st} another body under this id
@@ -34,8 +35,10 @@ if not resume then
   elseif n == 0 and ARGV[5] ~= '0' and ms > tonumber(ARGV[5]) then stop = 'expired'
   elseif tonumber(ARGV[6]) > ms then return {'NOT_YET', ARGV[6]} end
 end
+if stop then redis.call('HLEN', KEYS[7]) end
 if fresh then redis.call('DEL', job) end
 if stop then
+  redis.call('HDEL', KEYS[7], ARGV[12])
   redis.call('HSET', job, 'st', stop, 'outcome', stop, 'dig', ARGV[4], 'type', ARGV[3],
     'lane', ARGV[3], 'n', n, 'e_at', at)
   redis.call('PEXPIRE', job, ARGV[8])

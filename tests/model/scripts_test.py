@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Each script: every answer, and a key of a wrong type leaves everything as it was."""
+import sys
+
+import redis
+from scripts import Scripts
+
+CLAIM = ["q:noop", "q:noop:hi", "lease:noop", "run", "own:w", "ctr", "deliv", "delay:noop",
+         "delayraw", "pause", "dead", "deadraw", "deadinfo", "ev", "stat"]
+START = ["job:j", "run", "lease:noop", "own:w", "ev", "ev:j", "deliv"]
+FINISH = ["job:j", "run", "lease:noop", "own:w", "deliv", "ev", "ev:j", "stat"]
+FAIL = ["job:j", "run", "lease:noop", "own:w", "delay:noop", "delayraw", "ev", "ev:j", "stat"]
+DROP = ["run", "lease:noop", "own:w", "deliv"]
+PARK = ["run", "lease:noop", "own:w", "delay:noop", "delayraw", "job:j", "ev"]
+BURY = ["run", "lease:noop", "own:w", "deliv", "dead", "deadraw", "deadinfo", "job:j", "ev", "stat",
+        "ev:j"]
+RELEASE = ["run", "lease:noop", "own:w", "q:noop", "job:j"]
+REAP1 = ["lease:noop", "run", "own:w", "deliv", "q:noop", "dead", "deadraw", "deadinfo", "stat"]
+LOST = ["job:j", "ev", "ev:j", "stat"]
+ENQUEUE = ["q:noop", "job:j", "ev"]
+CANCEL = ["job:j", "ev", "ev:j", "run"]
+PROGRESS = ["job:j", "ev:j"]
+BEAT = ["own:w", "run", "wk", "wk:w", "lease:noop", "job:j"]
+REAP = ["reap", "lease:noop"]
+
+
+class Bench:
+    """One message `raw` claimed by worker w, unless told otherwise."""
+
+    def __init__(self, s, claim=True, start=False):
+        self.s, self.r = s, s.r
+        s.fresh()
+        if claim:
+            self.r.lpush("{dr}:q:noop", "raw")
+            self.ticket = self.claim()[4].decode()
+        if start:
+            assert self.start()[0] == "OK"
+
+    def claim(self, n=16):
+        return self.s.run("claim", CLAIM, ["noop", "w", n, 1000, 262144])
+
+    def start(self, dig="d", exp=0, nbf=0, ticket=None, resume=0):
+        return self.s.run("start", START, [ticket or self.ticket, "j", "noop", dig, exp, nbf, "",
+                                           10**9, resume, "unsigned", "w", "mid"])
+
+    def finish(self, st="done", ticket=None):
+        return self.s.run("finish", FINISH, [ticket or self.ticket, "j", "noop", "mid", st, st,
+                                             "res", "", 10**9, "d"])
+
+    def calls(self):
+        """Each script with arguments that would write, by name."""
+        t = self.ticket
+        return {
+            "enqueue": (ENQUEUE, ["raw", "j", "noop", "d", 10**9]),
+            "claim": (CLAIM, ["noop", "w", 16, 1000, 262144]),
+            "start": (START, [t, "j", "noop", "d", 0, 0, "", 10**9, 0, "unsigned", "w", "mid"]),
+            "finish": (FINISH, [t, "j", "noop", "mid", "done", "done", "res", "", 10**9, "d"]),
+            "fail": (FAIL, [t, "j", "noop", "err", 100]),
+            "drop": (DROP, [t, "mid", 1]),
+            "park": (PARK, [t, self.s.ms + 1000, "j", "noop", "d", 10**9, 0]),
+            "bury": (BURY, [t, "mid", "noop", "info", "j", 1, "d", "err", 10**9, 10, "x"]),
+            "release": (RELEASE, [t]),
+            "reap1": (REAP1, [t, self.s.ms + 1000, "mid", 3, "info"]),
+            "lost": (LOST, [t, "j", "noop", "lost", "d", "err", 10**9]),
+            "cancel": (CANCEL, ["j", "hint:"]),
+            "progress": (PROGRESS, [t, "step", 1, "s", "", 0, 0, 0, 0, 10**9]),
+            "beat": (BEAT, ["w", 1000, 4000, 0, t]),
+            "reap": (REAP, [333, 1000, 50]),
+        }
+
+
+def answers(s):
+    """(name, got, wanted) of every answer a script can give."""
+    b = Bench(s, claim=False)
+    enq = ["raw", "j", "noop", "d", 10**9]
+    yield "enqueue", s.run("enqueue", ENQUEUE, enq)[0], "OK"
+    yield "enqueue again", s.run("enqueue", ENQUEUE, enq)[0], "EXISTS"
+    yield "enqueue other", s.run("enqueue", ENQUEUE, ["raw", "j", "noop", "e", 9])[0], "COLLISION"
+    yield "pushed once", b.r.llen("{dr}:q:noop"), 1
+    b = Bench(s, claim=False)
+    yield "claim nothing", b.claim()[0], "EMPTY"
+    b.r.sadd("{dr}:pause", "noop")
+    b.r.lpush("{dr}:q:noop", "raw")
+    yield "claim paused", b.claim()[0], "PAUSED"
+    b.r.delete("{dr}:pause")
+    b.r.lpush("{dr}:q:noop", *["m"] * 20)
+    yield "claim 16", len(b.claim()), 4 + 32
+    b = Bench(s, claim=False)
+    b.r.lpush("{dr}:q:noop", "x" * 262145, "y" * 262144)
+    got = b.claim()
+    yield "too big is buried", (len(got), b.r.hlen("{dr}:deadraw")), (6, 1)
+    yield "its head is kept", b.r.hvals("{dr}:deadraw")[0], b"x" * 64
+    b.r.delete("{dr}:q:noop")
+    b.r.rpush("{dr}:q:noop:hi", "first")
+    b.r.lpush("{dr}:q:noop", "second")
+    yield "hi goes first", b.claim(1)[5], b"first"
+
+    b = Bench(s)
+    yield "start", b.start()[0], "OK"
+    yield "start, reply lost", b.start()[:2], ["ALREADY", 1]
+    yield "start of another ticket", b.start(ticket="1")[0], "GONE"
+    b.r.lpush("{dr}:q:noop", "raw")
+    second = b.claim()[4].decode()
+    yield "start while it runs", b.start(ticket=second)[0], "DUP_RUN"
+    yield "other body", b.start(dig="e", ticket=second)[0], "COLLISION"
+    yield "finish", b.finish()[0], "OK"
+    yield "finish, reply lost", b.finish()[0], "ALREADY"
+    yield "start after the end", b.start(ticket=second)[0], "DUP_DONE"
+    yield "drop", s.run("drop", DROP, [second, "mid", 1])[0], "OK"
+    yield "drop, reply lost", s.run("drop", DROP, [second, "mid", 1])[0], "GONE"
+    yield "all at rest", b.r.exists("{dr}:run", "{dr}:own:w", "{dr}:lease:noop"), 0
+    b = Bench(s)
+    yield "expired", b.start(exp=1)[0], "EXPIRED"
+    yield "its record", b.r.hget("{dr}:job:j", "st"), b"expired"
+    b = Bench(s)
+    yield "not before", b.start(nbf=s.ms + 500)[0], "NOT_YET"
+    park = PARK, [b.ticket, s.ms + 500, "j", "noop", "d", 10**9, 0]
+    yield "park", s.run("park", *park)[0], "OK"
+    yield "park, reply lost", s.run("park", *park)[0], "GONE"
+    yield "claim says when", b.claim()[2], 500
+    s.advance(501)
+    yield "then it is promoted", b.claim()[5], b"raw"
+    b = Bench(s, claim=False)
+    s.run("enqueue", ENQUEUE, enq)
+    yield "cancel waiting", s.run("cancel", CANCEL, ["j", "hint:"])[1], b"cancelled"
+    yield "cancel again", s.run("cancel", CANCEL, ["j", "hint:"])[0], "OK"
+    b.ticket = b.claim()[4].decode()
+    yield "its message is dropped", b.start()[0], "DUP_DONE"
+    yield "cancel unknown", s.run("cancel", ["job:x", "ev", "ev:x", "run"], ["x", "h"])[0], "GONE"
+    b = Bench(s, start=True)
+    yield "cancel running", s.run("cancel", CANCEL, ["j", "hint:"])[1], b"running"
+    yield "beat says so", s.run("beat", BEAT, ["w", 1000, 4000, 0, b.ticket])[1], b"c"
+    yield "progress says so", s.run("progress", *b.calls()["progress"])[0], "CANCELLED"
+    b.finish()
+    yield "cancel ended", s.run("cancel", CANCEL, ["j", "hint:"])[0], "ENDED"
+    b = Bench(s, start=True)
+    yield "fail", s.run("fail", *b.calls()["fail"])[0], "OK"
+    yield "fail, reply lost", s.run("fail", *b.calls()["fail"])[0], "ALREADY"
+    s.advance(200)
+    t2 = b.claim()[4].decode()
+    yield "second attempt", b.start(ticket=t2)[:2], ["OK", 2]
+    yield "finish of the first", b.finish()[0], "STALE"
+    yield "fail of the first", s.run("fail", *b.calls()["fail"])[0], "STALE"
+    yield "progress of the first", s.run("progress", *b.calls()["progress"])[0], "STALE"
+    b = Bench(s, start=True)
+    b.r.flushdb()
+    s.advance(0)
+    yield "finish after FLUSHALL", b.finish()[0], "OK"
+    yield "is an orphan", b.r.hget("{dr}:job:j", "orphan"), b"1"
+    b = Bench(s, start=True)
+    yield "release", s.run("release", RELEASE, [b.ticket])[0], "OK"
+    yield "no attempt charged", b.r.hmget("{dr}:job:j", "st", "n"), [b"queued", b"0"]
+    yield "release, reply lost", s.run("release", RELEASE, [b.ticket])[0], "GONE"
+    b = Bench(s)
+    bury = b.calls()["bury"]
+    yield "bury", s.run("bury", *bury)[0], "OK"
+    yield "bury, reply lost", s.run("bury", *bury)[0], "GONE"
+    yield "its record", b.r.hmget("{dr}:job:j", "st", "n"), [b"dead", b"0"]
+    b.r.lpush("{dr}:q:noop", "raw")
+    b.ticket = b.claim()[4].decode()
+    yield "the corrected message runs", b.start(dig="e")[:2], ["OK", 1]
+    b = Bench(s, start=True)
+    yield "the first sweep holds off", s.run("reap", REAP, [333, 1000, 50])[0], "HOLD"
+    yield "one sweeps at a time", s.run("reap", REAP, [333, 1000, 50])[0], "TURN"
+    for _ in range(7):
+        s.advance(400)
+        got = s.run("reap", REAP, [333, 1000, 50])
+    yield "then it lists", got[:3], ["OK", 1, b.ticket.encode()]
+    reap1 = REAP1, [b.ticket, got[3], "mid", 1, "info"]
+    yield "reap1", s.run("reap1", *reap1), ["QUEUED", 1]
+    yield "reap1 again", s.run("reap1", *reap1)[0], "CHANGED"
+    yield "lost", s.run("lost", *b.calls()["lost"])[0], "OK"
+    yield "late finish", b.finish()[0], "OK"
+    t2 = b.claim()[4].decode()
+    b.r.hset("{dr}:deliv", "mid", 1)
+    score = b.r.zscore("{dr}:lease:noop", t2)
+    yield "over the limit", s.run("reap1", REAP1, [t2, int(score), "mid", 1, "info"]), ["DEAD", 2]
+    yield "lost of an ended job", s.run("lost", *b.calls()["lost"])[0], "STALE"
+    b = Bench(s)
+    yield "beat", s.run("beat", BEAT, ["w", 1000, 4000, 0, b.ticket])[1], b"o"
+    yield "beat of a gone one", s.run("beat", BEAT, ["w", 1000, 4000, 0, "1"])[1], b"g"
+
+
+def wrong_types(s):
+    """Each key of each script as a string (or list): an error, and nothing has changed."""
+    for name in Bench(s).calls():
+        keys = Bench(s, start=name not in ("start", "claim", "enqueue")).calls()[name][0]
+        for key in keys:
+            started = name not in ("start", "claim", "enqueue", "drop", "park", "bury")
+            b = Bench(s, start=started, claim=name not in ("enqueue",))
+            args = b.calls()[name][1] if name != "enqueue" else ["raw", "j", "noop", "d", 10**9]
+            if name == "claim":
+                b.r.lpush("{dr}:q:noop", "again")
+            b.r.delete("{dr}:" + key)
+            b.r.set("{dr}:" + key, "junk") if key != "ctr" else b.r.lpush("{dr}:ctr", "junk")
+            before = {k: b.r.dump(k) for k in b.r.keys("*")}
+            try:
+                got = s.run(name, keys, args)
+            except redis.ResponseError:
+                got = "error"
+            after = {k: b.r.dump(k) for k in b.r.keys("*")}
+            harmless = got != "error" and isinstance(got, list)
+            yield f"{name} {key}", harmless or before == after, True
+            if harmless:
+                yield f"{name} {key} untouched", b.r.dump("{dr}:" + key), before[
+                    ("{dr}:" + key).encode()]
+
+
+def main():
+    s = Scripts()
+    passed = failed = 0
+    for cases in (answers, wrong_types):
+        for name, got, wanted in cases(s):
+            if got == wanted:
+                passed += 1
+            else:
+                failed += 1
+                print(f"FAIL {name}: {got!r}, wanted {wanted!r}")
+    s.close()
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
