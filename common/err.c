@@ -16,8 +16,8 @@ static const struct {
 #undef DR_ERR
 };
 
-static void record(struct dr_err *err, enum dr_rc rc, const char *file, int line, const char *fmt,
-                   va_list ap)
+static void DR_PRINTF(5, 0) record(struct dr_err *err, enum dr_rc rc, const char *file, int line,
+                                   const char *fmt, va_list ap)
 {
     memset(err, 0, sizeof *err);
     err->rc = rc;
