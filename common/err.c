@@ -128,6 +128,12 @@ enum dr_err_class dr_rc_class(enum dr_rc rc)
     return rc == DR_OK ? DR_CLASS_NONE : DR_CLASS_BUG;
 }
 
+const char *dr_rc_class_name(enum dr_rc rc)
+{
+    static const char *const names[] = {"none", "retry", "permanent", "cancelled", "bug"};
+    return names[dr_rc_class(rc)];
+}
+
 int dr_rc_exit(enum dr_rc rc)
 {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

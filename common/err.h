@@ -57,6 +57,7 @@ void dr_err_clear(struct dr_err *err);
 
 const char *dr_rc_name(enum dr_rc rc); /* "integrity"; "ok"; "unknown" */
 enum dr_err_class dr_rc_class(enum dr_rc rc);
-int dr_rc_exit(enum dr_rc rc); /* exit code of both programs */
+const char *dr_rc_class_name(enum dr_rc rc); /* "retry", "permanent", "cancelled", "bug", "none" */
+int dr_rc_exit(enum dr_rc rc);               /* exit code of both programs */
 
 #endif

@@ -313,6 +313,11 @@ def case_cli_round_trip(c):
     c.cli("status", jid, env={"REDIS_URL": "redis://127.0.0.1:1/0"}, code=10)
 
 
+def case_a_worker_shows_itself_at_once(c):
+    c.worker(wait_up=False, DR_LEASE_MS="600000")
+    wait(lambda: "noop:64" in c.cli("workers"))
+
+
 def case_wrong_password_is_named_and_never_shown(c):
     c.r.config_set("requirepass", "right-password")
     p = c.worker(wait_up=False, REDIS_URL=c.url.replace("unix://", "unix://:canary-wrong@"))

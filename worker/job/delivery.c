@@ -54,10 +54,9 @@ static int64_t record_ttl(const struct dr_envelope *e, int64_t now_ms, int64_t d
 
 static void pack_err(struct dr_buf *b, const struct dr_err *err)
 {
-    static const char *const classes[] = {"none", "retry", "permanent", "cancelled", "bug"};
     dr_pack_map(b, 5);
     dr_pack_pair(b, "kind", err->reason[0] ? err->reason : dr_rc_name(err->rc));
-    dr_pack_pair(b, "class", classes[dr_rc_class(err->rc)]);
+    dr_pack_pair(b, "class", dr_rc_class_name(err->rc));
     dr_pack_pair(b, "message", err->msg);
     dr_pack_pair(b, "field", err->field);
     dr_pack_pair(b, "value", err->value);

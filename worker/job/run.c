@@ -220,19 +220,13 @@ static enum job_outcome judge(const struct job *j)
     }
 }
 
-static const char *class_name(enum dr_rc rc)
-{
-    static const char *const names[] = {"none", "retry", "permanent", "cancelled", "bug"};
-    return names[dr_rc_class(rc)];
-}
-
 static void pack_error(struct dr_buf *b, const struct job *j)
 {
     bool fields = j->err.field[0] != 0;
     dr_pack_str(b, "error", 5);
     dr_pack_map(b, fields ? 6 : 4);
     dr_pack_pair(b, "kind", dr_rc_name(j->err.rc));
-    dr_pack_pair(b, "class", class_name(j->err.rc));
+    dr_pack_pair(b, "class", dr_rc_class_name(j->err.rc));
     dr_pack_pair(b, "message", j->err.msg);
     dr_pack_pair(b, "step", j->failed_step ? j->failed_step : "");
     if (fields) {

@@ -250,18 +250,18 @@ out:
     free(tickets);
 }
 
+/* The first beat comes as soon as Redis answers, also after an outage. */
 static void beat_fiber(void *arg)
 {
     struct queue *q = arg;
     struct script_call *c = dr_xalloc(sizeof *c);
-    while (!q->stopped) {
-        if (queue_is_up(q)) {
-            unsigned from = 0;
-            do {
-                beat_some(q, c, from);
-                from += BEAT_MOST;
-            } while (from < q->held_count);
-        }
+    struct dr_err err = {0};
+    while (queue_wait_up(q, &err) == DR_OK) {
+        unsigned from = 0;
+        do {
+            beat_some(q, c, from);
+            from += BEAT_MOST;
+        } while (from < q->held_count);
         (void)fiber_sleep((uint64_t)q->o.lease_ms / 3, &q->stop);
     }
     free(c);
