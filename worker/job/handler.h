@@ -41,7 +41,9 @@ struct job_task {
     size_t state_bytes;  /* zeroed memory for the steps, job_state(j); freed with the job */
     /* Pure: no I/O. Copies what the steps need into the state. */
     enum dr_rc (*decode)(const struct dr_args *args, void *state, struct dr_err *err);
-    const struct job_step *steps;
+    const struct job_step *steps; /* NULL: plan chooses */
+    /* The table for these arguments, where a task has several; pure. */
+    const struct job_step *(*plan)(const void *state);
     /* Appends the task's own keys to the result map and returns how many pairs; may be NULL. */
     unsigned (*result)(struct job *j, struct dr_buf *map);
     void (*fini)(void *state); /* frees what the state owns; may be NULL */

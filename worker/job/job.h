@@ -16,6 +16,7 @@
 struct dr_config;
 struct loop;
 struct pool;
+struct store;
 
 /* What every job may use; borrowed, lives as long as the worker. */
 struct job_services {
@@ -23,7 +24,7 @@ struct job_services {
     struct pool *pool;
     const struct dr_config *config;
     const char *ns;
-    void *store; /* struct backup_store of this worker; NULL without BACKUP_DIRECTORY */
+    struct store *store; /* of worker/backup; NULL without BACKUP_DIRECTORY */
 };
 
 enum job_outcome {
@@ -86,6 +87,8 @@ void job_progress_total(struct job *j, uint64_t total_bytes);
 _Atomic uint64_t *job_progress_counter(struct job *j);
 /* A step that ended well but incompletely: the outcome becomes partial. */
 void job_mark_partial(struct job *j);
+/* What the result says of this step instead of `done`; static text. */
+void job_step_outcome(struct job *j, const char *outcome);
 /* A step's own summary sentence; the last one stands in the result. */
 void job_summary(struct job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* From a failing step: what the failure amounts to, where it is not plain `failed`. */

@@ -30,6 +30,7 @@ struct job {
     char id[DR_JOB_ID_MAX + 1];
     char ticket[24], mid[48], actor[160];
     void *state;
+    const struct job_step *steps;
     struct cancel forward, undoing;
     bool is_undoing, past_point, partial;
     enum job_outcome forced;
@@ -67,7 +68,7 @@ const char *job_outcome_state(enum job_outcome o)
 static void tell(struct job *j, bool new_step)
 {
     struct job_progress *p = &j->progress;
-    const struct job_step *s = j->started ? &j->spec.task->steps[j->started - 1] : NULL;
+    const struct job_step *s = j->started ? &j->steps[j->started - 1] : NULL;
     uint64_t permille = (uint64_t)j->done_weight * 1000;
     p->done = atomic_load(&j->counter);
     int64_t ms = dr_clock_ms() - j->step_began_ms;
@@ -113,12 +114,13 @@ enum dr_rc job_new(const struct job_spec *spec, struct job **out, struct dr_err 
     cancel_init(&j->forward, spec->services->loop);
     cancel_init(&j->undoing, spec->services->loop);
     dr_buf_init(&j->result, RESULT_MAX_BYTES);
-    for (const struct job_step *s = task->steps; s->name; s++)
-        j->all_weight += s->weight;
     if (task->decode && task->decode(spec->args, j->state, err)) {
         job_free(j);
         return err->rc;
     }
+    j->steps = task->plan ? task->plan(j->state) : task->steps;
+    for (const struct job_step *s = j->steps; s->name; s++)
+        j->all_weight += s->weight;
     j->soft = loop_timer_new(spec->services->loop, on_deadline, j);
     uint64_t deadline_s = spec->hard_s ? spec->hard_s : task->deadline_s;
     if (spec->soft_s && (!deadline_s || spec->soft_s < deadline_s))
@@ -154,7 +156,7 @@ void job_cancel(struct job *j, enum dr_rc why, const char *reason)
 
 static enum dr_rc run_step(struct job *j, unsigned i)
 {
-    const struct job_step *s = &j->spec.task->steps[i];
+    const struct job_step *s = &j->steps[i];
     struct step_record *r = &j->records[i];
     if (!j->past_point && cancel_fired(&j->forward))
         return dr_fail(&j->err, j->cancel_kind, "%s", cancel_reason(&j->forward));
@@ -169,7 +171,8 @@ static enum dr_rc run_step(struct job *j, unsigned i)
     tell(j, true);
     enum dr_rc rc = s->run(j, &j->err);
     r->ms = (uint64_t)(dr_clock_ms() - j->step_began_ms);
-    r->outcome = rc ? "failed" : "done";
+    if (rc || !r->outcome)
+        r->outcome = rc ? "failed" : "done";
     if (rc) {
         j->failed_step = s->name;
         if (!j->err.rc)
@@ -186,7 +189,7 @@ static void undo_all(struct job *j)
     j->is_undoing = true;
     cancel_deadline(&j->undoing, UNDO_DEADLINE_MS);
     for (unsigned i = j->started; i-- > 0;) {
-        const struct job_step *s = &j->spec.task->steps[i];
+        const struct job_step *s = &j->steps[i];
         struct dr_err err = {0};
         if (!s->undo)
             continue;
@@ -241,7 +244,7 @@ static void pack_steps(struct dr_buf *b, const struct job *j)
     dr_pack_array(b, j->started);
     for (unsigned i = 0; i < j->started; i++) {
         dr_pack_map(b, 3);
-        dr_pack_pair(b, "name", j->spec.task->steps[i].name);
+        dr_pack_pair(b, "name", j->steps[i].name);
         dr_pack_str(b, "ms", 2);
         dr_pack_uint(b, j->records[i].ms);
         dr_pack_pair(b, "outcome", j->records[i].outcome ? j->records[i].outcome : "not run");
@@ -274,7 +277,7 @@ enum job_outcome job_run(struct job *j)
     enum dr_rc rc = DR_OK;
     j->tick = loop_timer_new(j->spec.services->loop, on_tick, j);
     loop_timer_arm(j->tick, PROGRESS_EVERY_MS);
-    for (unsigned i = 0; i < STEPS_MAX && j->spec.task->steps[i].name && !rc; i++)
+    for (unsigned i = 0; i < STEPS_MAX && j->steps[i].name && !rc; i++)
         rc = run_step(j, i);
     loop_timer_stop(j->soft);
     if (rc)
@@ -357,6 +360,11 @@ void job_progress_total(struct job *j, uint64_t total_bytes)
 _Atomic uint64_t *job_progress_counter(struct job *j)
 {
     return &j->counter;
+}
+
+void job_step_outcome(struct job *j, const char *outcome)
+{
+    j->records[j->started - 1].outcome = outcome;
 }
 
 void job_mark_partial(struct job *j)
