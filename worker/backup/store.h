@@ -1,0 +1,95 @@
+/* BACKUP_DIRECTORY: one store shared by all workers of a namespace. Blocking, for pool threads; one
+ * struct store may be used by several threads at once. Safe to be killed anywhere: whatever is
+ * half done is not believed and the next writer removes it. Source: formats.md 1, interface.md 1.
+ */
+#ifndef DR_WORKER_BACKUP_STORE_H
+#define DR_WORKER_BACKUP_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/config.h"
+#include "common/err.h"
+#include "worker/backup/catalog.h"
+#include "worker/backup/manifest.h"
+
+struct container;
+struct keyring;
+struct store;
+struct staging;
+struct backup_handle;
+
+enum store_open_mode {
+    STORE_READ, /* changes nothing */
+    STORE_WORK  /* makes store.id and keyring when the directory is empty; adopts, cuts, signs */
+};
+
+/* CONFIG (BACKUP_DIRECTORY, BACKUP_ENCRYPTION_PASSWORD), REFUSED (NFS without locks, a store whose
+ * keyring is gone), IO with the path and the right that is missing, KEY and INTEGRITY with the
+ * class of formats-bytes 7. Nothing is written before the keyring was opened. */
+enum dr_rc store_open(const struct dr_config *config, enum store_open_mode mode, struct store **out,
+                      struct dr_err *err) DR_MUST_CHECK;
+void store_close(struct store *s);           /* NULL is allowed */
+const char *store_id(const struct store *s); /* 32 hex digits */
+const char *store_path(const struct store *s);
+int store_dirfd(const struct store *s); /* borrowed */
+const struct keyring *store_keys(const struct store *s);
+void store_head(struct store *s, struct catalog_head *out); /* as last read */
+/* The strict check of `verify`: catalog chain to its end, nothing behind the head, head's
+ * generation. INTEGRITY with its class. unrecorded: manifests without a record (may be NULL). */
+enum dr_rc store_audit(struct store *s, unsigned *unrecorded, struct dr_err *err) DR_MUST_CHECK;
+
+/* Names. run: 16 letters; backup_id: <UTC>-<kind>-<8 letters>. */
+void store_run_name(const char *ns, const char *job_id, char out[17]);
+void store_backup_id(int64_t t_start_ms, const char *kind, const char *job_id, char out[64]);
+/* "<kind>:<name>", name NULL: default; strange bytes as %XX. */
+void store_series(const char *kind, const void *name, size_t len,
+                  char out[MANIFEST_SERIES_MAX + 1]);
+
+/* Staging folder of one delivery, locked as long as it lives. ticket: digits of the delivery. */
+enum dr_rc store_staging_new(struct store *s, const char *run, const char *ticket,
+                             struct staging **out, struct dr_err *err) DR_MUST_CHECK;
+int staging_dirfd(const struct staging *g);
+const char *staging_path(const struct staging *g);
+void staging_free(struct staging *g); /* removes the folder unless it was published */
+/* Removes what dead deliveries left (whose lock is free). */
+enum dr_rc store_sweep_staging(struct store *s, unsigned *removed, struct dr_err *err);
+
+/* Publishes a staging folder whose containers and index are complete, fsynced and read back.
+ * Under the catalog lock: the twin of the same job is looked up; seq and prev_sha256 are filled;
+ * manifest and signature are written; rename; record `added`; head. adopted: a twin was there, m
+ * becomes the twin's manifest, the staging folder is left to staging_free. */
+enum dr_rc store_publish(struct store *s, struct staging *g, struct manifest **m,
+                         int64_t verified_at_ms, bool *adopted, struct dr_err *err) DR_MUST_CHECK;
+/* The twin of this job if one is published already: before any work is done. NULL: none. */
+enum dr_rc store_find_job(struct store *s, const char *kind, const char *job_id,
+                          struct manifest **out, struct dr_err *err) DR_MUST_CHECK;
+/* One record of any type (data_json: an object, or NULL for {}); durable when it returns. */
+enum dr_rc store_append(struct store *s, const char *type, const char *backup_id,
+                        const char *data_json, struct dr_err *err) DR_MUST_CHECK;
+
+struct store_entry {
+    char backup_id[64], job_id[65], kind[12], class[12];
+    char series[MANIFEST_SERIES_MAX + 1];
+    uint64_t seq, plain_bytes, stored_bytes;
+    int64_t t_start_ms, t_point_ms, t_end_ms;
+    unsigned char manifest_sha256[32];
+    int64_t verified_at_ms;                                 /* last proof; 0: never */
+    int64_t drilled_at_ms, offsite_at_ms, tombstoned_at_ms; /* 0: not */
+    bool verified_ok, pinned, recorded;
+    char bad[32]; /* "", or why its manifest is not believed: then only id and kind are known */
+};
+/* Newest first, tombstoned ones too, purged ones not. *out is freed by free(). */
+enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count,
+                      struct dr_err *err) DR_MUST_CHECK;
+
+/* which: an id, or "latest": the newest consistent point, never of class emergency, whose manifest
+ * verifies. series NULL: any of the kind; before_ms 0: no limit. NOT_FOUND names what there is;
+ * REFUSED when the id is of another kind or tombstoned; INTEGRITY as manifest_read. kind NULL: any
+ * (by id only). */
+enum dr_rc store_select(struct store *s, const char *kind, const char *series, const char *which,
+                        int64_t before_ms, struct backup_handle **out,
+                        struct dr_err *err) DR_MUST_CHECK;
+
+#endif
