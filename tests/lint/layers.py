@@ -40,8 +40,8 @@ FENCES = [
     (r"msgpack", {"common/wire"}),
     (r"archive(_entry)?\.h", {"worker/pipe"}),
     (r"zstd", {"worker/pipe"}),
-    (r"jansson\.h", {"worker/backup"}),
-    (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/backup",
+    (r"jansson\.h", {"worker/backup", "worker/recovery"}),
+    (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/backup", "worker/recovery",
                    "producer/link.c"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')

@@ -1,0 +1,123 @@
+/* What every recovery procedure shares: the order, the journal of its run, services, downtime, and
+ * how a run ends. A procedure is one row of recovery_procedures: step tables for the job engine,
+ * and `settle`, which brings an open journal to its end by looking at the world.
+ *
+ * In fibers on the loop thread; journal work goes through the pool. `struct recovery` is the state
+ * of the task `execute` (job_state), or stands in takeover.c when a journal is taken up without a
+ * message: then job is NULL. Steps are written against struct recovery, so that both ways share
+ * them. */
+#ifndef DR_WORKER_RECOVERY_PROCEDURE_H
+#define DR_WORKER_RECOVERY_PROCEDURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/err.h"
+#include "worker/job/job.h"
+#include "worker/recovery/journal.h"
+#include "worker/recovery/services.h"
+
+struct backup_handle;
+struct recovery;
+
+struct recovery_procedure {
+    const char *id;                /* procedure_id of the order */
+    const char *services;          /* DR_SERVICES_DATABASE or DR_SERVICES_FILES */
+    const struct job_step *steps;  /* the whole run */
+    const struct job_step *plan;   /* dry_run */
+    const struct job_step *beside; /* no_swap */
+    size_t own_bytes;              /* zeroed memory at recovery.own */
+    /* The journal is open and locked, r->journal holds its records. Looks at the world and
+     * - without an intent to quiesce: removes what the run left beside live; *outcome stays as it
+     *   is, the run may start over;
+     * - with one, nothing committed: undoes, *outcome JOB_FAILED;
+     * - committed: finishes (JOB_DONE) or swaps back (JOB_ROLLED_BACK).
+     * The caller closes the journal. An error means that observation was impossible: nothing was
+     * decided, it is asked again later. */
+    enum dr_rc (*settle)(struct recovery *r, enum job_outcome *outcome, struct dr_err *err);
+    /* Own pairs of the result map (interface.md, section 5); how many. May be NULL. */
+    unsigned (*result)(struct recovery *r, struct dr_buf *map);
+    void (*fini)(struct recovery *r); /* frees what own owns; copes with zeroes */
+};
+extern const struct recovery_procedure *const recovery_procedures[]; /* ended by NULL */
+const struct recovery_procedure *recovery_find(const char *id);
+
+struct recovery_order {
+    char backup_id[80]; /* or "latest" */
+    int64_t before_ms;  /* 0: no limit */
+    bool dry_run, no_swap, keep_newer;
+    char reason[1025], actor[129];
+};
+
+struct recovery {
+    const struct recovery_procedure *procedure;
+    struct recovery_order order;
+    void *own;
+    /* Set by recovery_begin, or by the taker of a journal. */
+    const struct job_services *env;
+    struct job *job;       /* NULL: taken up without a message */
+    struct cancel *cancel; /* NULL with a job: recovery_cancel finds the job's */
+    char run[20], job_id[80], mid[48], ticket[24];
+    struct journal *journal; /* NULL in a dry run */
+    struct services services;
+    struct backup_handle *backup;
+    /* How it went. */
+    bool settled; /* an earlier delivery's end was found or made: the steps left are skipped */
+    enum job_outcome outcome; /* of a settled run, and of an undo that ended (ROLLED_BACK) */
+    char summary[256];
+    bool point_passed;      /* quiesce was meant: what happens now is decided by observation */
+    int64_t down_ms, up_ms; /* dr_clock_ms: quiesce began, services were up again; 0: not yet */
+    uint64_t downtime_total_ms, downtime_services_ms; /* ours = total - services */
+    char emergency_id[80], emergency_why[256];
+    json_t *kept_old; /* array of texts for the result */
+};
+
+/* ---- used by steps; all in a fiber ---- */
+struct recovery *recovery_of(struct job *j);
+struct cancel *recovery_cancel(struct recovery *r);
+int recovery_store_fd(struct recovery *r);
+
+/* First step of every table. Loads the services, and, unless it is a dry run, opens and locks the
+ * journal (waits while another delivery of this job holds it), settles an open one, finds the
+ * outcome of a closed one, and writes run-open. */
+enum dr_rc recovery_begin(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+/* Undo of that first step, thus the last thing of a failed run: closes the journal with the
+ * outcome, unless somebody else shall go on (stale, handed back) or something could not be undone.
+ */
+enum dr_rc recovery_abandon(struct job *j, struct dr_err *err);
+
+/* The guard of every step but the first: true when the run is settled and the step has nothing to
+ * do (its outcome is then "skipped (settled)"). */
+bool recovery_skips(struct recovery *r);
+
+/* Journal records; data is taken and gets "step". On disk when they return. No journal: nothing. */
+enum dr_rc recovery_intent(struct recovery *r, const char *step, json_t *data,
+                           struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc recovery_done(struct recovery *r, const char *step, json_t *data,
+                         struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc recovery_undone(struct recovery *r, const char *step, json_t *data,
+                           struct dr_err *err) DR_MUST_CHECK;
+const json_t *recovery_find_intent(const struct recovery *r, const char *step);
+const json_t *recovery_find_done(const struct recovery *r, const char *step);
+/* run-closed {outcome, summary, kept_old, downtime, emergency_backup_id, keep_until}. */
+enum dr_rc recovery_close(struct recovery *r, enum job_outcome outcome,
+                          struct dr_err *err) DR_MUST_CHECK;
+
+/* Services: down notes the downtime's begin, up its end. The quiesce intent of the caller stores
+ * services_to_json(&r->services) between observe and down. */
+enum dr_rc recovery_services_down(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc recovery_services_up(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+
+/* "<name> (connections refused until …)": stands in kept_old of result and journal. */
+void recovery_keep(struct recovery *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void recovery_say(struct recovery *r, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal */
+/* The step's outcome in the result, where there is a job. */
+void recovery_step_outcome(struct recovery *r, const char *outcome);
+
+/* ---- used by the task execute ---- */
+unsigned recovery_result(struct recovery *r, struct dr_buf *map);
+void recovery_fini(struct recovery *r);
+
+#endif
