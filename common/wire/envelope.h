@@ -19,6 +19,7 @@ struct dr_envelope_ctx {
     const struct dr_keyfile *keys;     /* NULL: no key file is set */
     const struct dr_secret *sched_key; /* NULL: scheduled messages are refused */
     bool allow_unsigned;
+    bool accepted; /* this very message has run before: who signed it, and when, was checked then */
     int64_t now_ms;
 };
 

@@ -17,6 +17,7 @@ from scripts import Scripts
 LANE, LEASE, SWEEP, LIMIT, ENDS = "noop", 1000, 333, 3, ("done", "failed", "cancelled", "expired",
                                                          "dead")
 LANE_KEYS = ["run", "lease:noop"]
+JOURNALLED = ("j0", "j1")
 
 
 class Broken(Exception):
@@ -38,6 +39,7 @@ class Model:
         self.next_wid = 3
         self.accepted, self.finishes, self.bodies = set(), collections.Counter(), {}
         self.last_ticket, self.stale, self.leased = 0, 0, {}
+        self.journals = {}  # raw -> 1 open, 2 closed: what a worker finds on disk
 
     def say(self, *words):
         if self.trace:
@@ -99,16 +101,23 @@ class Model:
         busy = st == b"running" and f.decode() != ticket and self.s.r.hexists("{dr}:run", f)
         exp = self.s.ms - 1 if self.rnd.random() < 0.02 else 0
         nbf = self.s.ms + 500 if self.rnd.random() < 0.03 else 0
+        journal = self.journals.get(hand[1], 0)
         reply = self.call("start", [f"job:{jid}", *LANE_KEYS, own, "ev", f"ev:{jid}", "deliv"],
-                          [ticket, jid, LANE, body, exp, nbf, "", 10**9, 0, "unsigned", w.wid,
+                          [ticket, jid, LANE, body, exp, nbf, "", 10**9, journal, "unsigned", w.wid,
                            self.mid(hand[1])])
         code = reply[0]
-        if ended and held and dig == body.encode() and code != "DUP_DONE":
+        if journal == 1 and code not in ("OK", "ALREADY", "DUP_RUN", "GONE"):
+            raise Broken(f"{jid} has an open journal, start answered {code}")
+        if ended and held and dig == body.encode() and code != "DUP_DONE" and not journal:
             raise Broken(f"{jid} has ended, start answered {code}")
         if busy and code == "OK":
             raise Broken(f"{jid} runs twice")
         if code in ("OK", "ALREADY"):
             hand[0], hand[2] = "running", reply[1]
+            if jid in JOURNALLED:
+                self.journals.setdefault(hand[1], 1)
+            if journal:  # whoever resumes may report again: an end of before said less
+                self.finishes[jid] = 0
             return
         w.hands.pop(ticket)
         if code in ("DUP_DONE", "DUP_RUN"):
@@ -146,6 +155,8 @@ class Model:
         reply = self.call("finish", [f"job:{jid}", *LANE_KEYS, own, "deliv", "ev", f"ev:{jid}",
                                      "stat"],
                           [ticket, jid, LANE, self.mid(raw), st, st, "res", "", 10**9, body])
+        if reply[0] in ("OK", "STALE", "ALREADY") and self.journals.get(raw) == 1:
+            self.journals[raw] = 2  # closed on disk, whatever Redis says
         if reply[0] == "OK":
             self.finishes[jid] += 1
             if f and f.decode() != ticket:
@@ -294,6 +305,8 @@ MUTANTS = [
     ("finish", "redis.call('SREM', KEYS[4], ticket)", ""),
     ("start", "    if redis.call('HEXISTS', run, f) == 1 then return {'DUP_RUN'} end\n", ""),
     ("start", "return {'DUP_DONE', st}", "return {'GONE'}"),
+    ("start", "if ARGV[9] ~= '1' and (", "if ("),
+    ("start", "if not resume then", "if true then"),
     ("drop", "if ARGV[3] == '1' then redis.call('HDEL', KEYS[4], ARGV[2]) end", ""),
     ("release", "redis.call('RPUSH', KEYS[4], raw)", ""),
     ("fail", "redis.call('HSET', KEYS[6], ARGV[1], raw)", ""),

@@ -69,6 +69,12 @@ class Bench:
         }
 
 
+def again(b, resume, **more):
+    """The message comes once more and is started."""
+    b.r.lpush("{dr}:q:noop", "raw")
+    return b.start(ticket=b.claim()[4].decode(), resume=resume, **more)[0]
+
+
 def answers(s):
     """(name, got, wanted) of every answer a script can give."""
     b = Bench(s, claim=False)
@@ -109,6 +115,18 @@ def answers(s):
     yield "drop", s.run("drop", DROP, [second, "mid", 1])[0], "OK"
     yield "drop, reply lost", s.run("drop", DROP, [second, "mid", 1])[0], "GONE"
     yield "all at rest", b.r.exists("{dr}:run", "{dr}:own:w", "{dr}:lease:noop"), 0
+    b = Bench(s, start=True)
+    yield "recorded, it has ended", (b.finish()[0], again(b, 2)), ("OK", "DUP_DONE")
+    yield "resume after that end", again(b, 1, dig="e", exp=1), "OK"
+    yield "resume while it runs", again(b, 1), "DUP_RUN"
+    b = Bench(s)
+    yield "resume, exp and nbf", b.start(exp=1, nbf=s.ms + 500, resume=1)[0], "OK"
+    for st in "cancelled", "expired", "dead":
+        for resume in 1, 2:
+            b = Bench(s)
+            b.r.hset("{dr}:job:j", mapping={"st": st, "n": 1, "f": "1", "cancel": "1", "dig": "d"})
+            yield f"{st}, resume {resume}", b.start(resume=resume)[0], "OK"
+            yield "the old end is gone", b.r.hmget("{dr}:job:j", "st", "cancel"), [b"running", None]
     b = Bench(s)
     yield "expired", b.start(exp=1)[0], "EXPIRED"
     yield "its record", b.r.hget("{dr}:job:j", "st"), b"expired"

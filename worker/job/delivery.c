@@ -3,41 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "common/wire/envelope.h"
-#include "common/wire/pack.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/job/dispatch_internal.h"
 
-enum {
-    DAY_MS = 86400000,
-    RESULT_INLINE_MAX = 65536,
-    RECORD_TTL_DAYS = 14, /* while it waits or runs, and after a failure */
-};
-
-struct delivery {
-    struct delivery *next, **prev;
-    struct lane *lane;
-    struct queue_message message;
-    struct queue_held held;
-    struct dr_envelope *envelope;
-    struct dr_refusal refusal;
-    struct job *job;
-    enum dr_rc stop; /* asked to stop before the job was made */
-    bool drain;
-    unsigned attempt;
-};
-
-struct delivery *delivery_next(struct delivery *x)
-{
-    return x->next;
-}
-
 void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason)
 {
+    if (x->resume && why == DR_E_CANCELLED && strcmp(reason, "drain") != 0)
+        return; /* an open journal is finished or undone, whoever cancels */
     if (strcmp(reason, "drain") == 0)
         x->drain = true;
     if (!x->stop)
@@ -46,67 +21,57 @@ void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason)
         job_cancel(x->job, why, reason);
 }
 
-static int64_t record_ttl(const struct dr_envelope *e, int64_t now_ms, int64_t days)
+static void refuse_collision(struct delivery *x, const char *id)
 {
-    int64_t ttl = days * DAY_MS, until_exp = e && e->exp_ms > now_ms ? e->exp_ms - now_ms : 0;
-    return ttl > until_exp ? ttl : until_exp;
+    struct dr_err err = {0};
+    x->refusal.reason = "id-collision";
+    x->refusal.record = false;
+    memmove(x->refusal.id, id, strlen(id) + 1);
+    (void)dr_fail(&err, DR_E_EXISTS, "another message has run under this id");
+    (void)dr_err_reason(&err, "id-collision");
+    (void)dr_err_field(&err, "id", id, strlen(id));
+    report_refusal(x, &err);
 }
 
-static void pack_err(struct dr_buf *b, const struct dr_err *err)
+/* What the journals know of the message; false: it is a collision and is buried. */
+static bool ask_journals(struct delivery *x)
 {
-    dr_pack_map(b, 5);
-    dr_pack_pair(b, "kind", err->reason[0] ? err->reason : dr_rc_name(err->rc));
-    dr_pack_pair(b, "class", dr_rc_class_name(err->rc));
-    dr_pack_pair(b, "message", err->msg);
-    dr_pack_pair(b, "field", err->field);
-    dr_pack_pair(b, "value", err->value);
-}
-
-static void bury(struct delivery *x, const struct dr_err *err)
-{
-    struct queue *q = x->lane->dispatch->queue;
-    struct dr_buf info, err_map;
-    struct dr_err failed = {0};
-    char lost[24];
-    dr_buf_init(&info, 8192);
-    dr_buf_init(&err_map, 8192);
-    (void)snprintf(lost, sizeof lost, "%llu", (unsigned long long)x->message.lost);
-    dr_pack_map(&info, 9);
-    dr_pack_pair(&info, "reason", x->refusal.reason);
-    dr_pack_pair(&info, "kind", err->reason);
-    dr_pack_pair(&info, "field", err->field);
-    dr_pack_pair(&info, "value", err->value);
-    dr_pack_pair(&info, "message", err->msg);
-    dr_pack_pair(&info, "jid", x->refusal.id);
-    dr_pack_pair(&info, "lane", x->lane->row->name);
-    dr_pack_pair(&info, "deliveries", lost);
-    dr_pack_pair(&info, "wid", queue_wid(q));
-    pack_err(&err_map, err);
-    const struct queue_refusal refusal = {.reason = x->refusal.reason,
-                                          .record = x->refusal.record,
-                                          .info = info.data,
-                                          .info_len = info.len,
-                                          .err = err_map.data,
-                                          .err_len = err_map.len};
-    dr_log_err(DR_LOG_WARN, "job.refused", err, "job", x->refusal.id, "lane", x->lane->row->name,
-               "dead", x->refusal.reason, NULL);
-    if (queue_bury(q, &x->held, &refusal, &failed))
-        dr_log_err(DR_LOG_ERROR, "queue.bury", &failed, NULL);
-    dr_buf_fini(&info);
-    dr_buf_fini(&err_map);
+    const struct dispatch_options *o = &x->lane->dispatch->o;
+    char id[DR_JOB_ID_MAX + 1], dig[DR_DIG_TEXT];
+    if (!(x->lane->task->flags & TASK_HEAVY) || !o->open_run ||
+        !dr_envelope_peek(x->message.raw, x->message.len, id, dig))
+        return true;
+    x->resume = o->open_run(o->journals, x->message.mid, id);
+    if (x->resume || !o->closed_run)
+        return true;
+    switch (o->closed_run(o->journals, x->message.mid, id, &x->recorded)) {
+    case DISPATCH_UNKNOWN:
+        break;
+    case DISPATCH_CLOSED:
+        x->has_recorded = true;
+        break;
+    case DISPATCH_OTHER:
+        x->held.jid = x->refusal.id;
+        memcpy(x->held.dig, dig, sizeof dig);
+        refuse_collision(x, id);
+        return false;
+    }
+    return true;
 }
 
 static bool check_message(struct delivery *x)
 {
     const struct dispatch *d = x->lane->dispatch;
     struct dr_err err = {0};
+    bool accepted = x->resume || x->has_recorded;
     const struct dr_envelope_ctx ctx = {.ns = d->o.services->ns,
                                         .lane = x->lane->row->name,
                                         .keys = d->o.keys,
                                         .sched_key = d->o.sched_key,
                                         .allow_unsigned = d->o.allow_unsigned,
+                                        .accepted = accepted,
                                         .now_ms = queue_now_ms(d->queue)};
-    if (x->message.lost > x->lane->row->lost_allowed) {
+    if (!accepted && x->message.lost > x->lane->row->lost_allowed) {
         x->refusal.reason = "poison";
         (void)dr_envelope_peek(x->message.raw, x->message.len, x->refusal.id, x->refusal.dig);
         x->refusal.record = true;
@@ -120,7 +85,7 @@ static bool check_message(struct delivery *x)
     }
     x->held.jid = x->refusal.id;
     memcpy(x->held.dig, x->refusal.dig, sizeof x->refusal.dig);
-    bury(x, &err);
+    report_refusal(x, &err);
     return false;
 }
 
@@ -133,9 +98,12 @@ static bool start_job(struct delivery *x)
     enum queue_started started = QUEUE_GONE;
     const struct queue_start s = {.exp_ms = e->exp_ms,
                                   .nbf_ms = e->nbf_ms,
-                                  .ttl_ms = record_ttl(e, queue_now_ms(q), RECORD_TTL_DAYS),
+                                  .ttl_ms = report_record_ttl(e, queue_now_ms(q), RECORD_TTL_DAYS),
                                   .kid = e->kid,
-                                  .actor = e->actor};
+                                  .actor = e->actor,
+                                  .journal = x->resume         ? QUEUE_RESUME
+                                             : x->has_recorded ? QUEUE_RECORDED
+                                                               : QUEUE_FRESH};
     if (queue_start_job(q, &x->held, &s, &started, &x->attempt, &err))
         return false;
     switch (started) {
@@ -151,13 +119,7 @@ static bool start_job(struct delivery *x)
         dispatch_due(x->lane, e->nbf_ms - queue_now_ms(q));
         break;
     case QUEUE_COLLISION:
-        x->refusal.reason = "id-collision";
-        x->refusal.record = false;
-        memcpy(x->refusal.id, e->id, sizeof e->id);
-        (void)dr_fail(&err, DR_E_EXISTS, "another message has run under this id");
-        (void)dr_err_reason(&err, "id-collision");
-        (void)dr_err_field(&err, "id", e->id, strlen(e->id));
-        bury(x, &err);
+        refuse_collision(x, e->id);
         break;
     case QUEUE_GONE:
     case QUEUE_ENDED:
@@ -183,55 +145,6 @@ static void on_progress(void *arg, const struct job_progress *p, bool new_step)
     queue_progress(x->lane->dispatch->queue, &x->held, &report);
 }
 
-static void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_err *why)
-{
-    struct queue *q = x->lane->dispatch->queue;
-    const struct dr_buf *res = x->job ? job_result(x->job) : NULL;
-    struct dr_buf err_map;
-    struct dr_err err = {0};
-    const char *reply = "?";
-    bool ok = outcome == JOB_DONE || outcome == JOB_PARTIAL;
-    dr_buf_init(&err_map, 8192);
-    if (!ok)
-        pack_err(&err_map, why);
-    int64_t ttl = record_ttl(x->envelope, queue_now_ms(q), ok ? 1 : RECORD_TTL_DAYS);
-    const struct queue_end end = {.st = job_outcome_state(outcome),
-                                  .outcome = job_outcome_name(outcome),
-                                  .res = res ? res->data : NULL,
-                                  .res_len = res ? res->len : 0,
-                                  .err = err_map.data,
-                                  .err_len = err_map.len,
-                                  .ttl_ms = ttl};
-    if (queue_finish(q, &x->held, &end, &reply, &err))
-        dr_log_err(DR_LOG_ERROR, "job.unreported", &err, "job", x->envelope->id, NULL);
-    else if (strcmp(reply, "STALE") == 0)
-        dr_log(DR_LOG_WARN, "job.stale", "job", x->envelope->id, "outcome", end.outcome, NULL);
-    dr_buf_fini(&err_map);
-}
-
-static bool retry(struct delivery *x, const struct dr_err *why)
-{
-    const struct dr_envelope *e = x->envelope;
-    struct dr_buf err_map;
-    struct dr_err err = {0};
-    if (dr_rc_class(why->rc) != DR_CLASS_RETRY || x->attempt >= e->attempts)
-        return false;
-    uint64_t wait = e->backoff_base_ms;
-    for (unsigned i = 1; i < x->attempt && wait < e->backoff_cap_ms; i++)
-        wait *= 2;
-    if (wait > e->backoff_cap_ms)
-        wait = e->backoff_cap_ms;
-    wait = (uint64_t)((double)wait * (0.5 + 0.5 * dr_random_unit()));
-    dr_buf_init(&err_map, 8192);
-    pack_err(&err_map, why);
-    (void)queue_fail(x->lane->dispatch->queue, &x->held, err_map.data, err_map.len, (int64_t)wait,
-                     &err);
-    dispatch_due(x->lane, (int64_t)wait);
-    dr_buf_fini(&err_map);
-    dr_log_err(DR_LOG_WARN, "job.retry", why, "job", e->id, NULL);
-    return true;
-}
-
 static void log_end(const struct delivery *x, enum job_outcome outcome, const struct dr_err *why)
 {
     bool ok = outcome == JOB_DONE || outcome == JOB_PARTIAL;
@@ -254,6 +167,7 @@ static void run_job(struct delivery *x)
                                   .ticket = x->message.ticket,
                                   .actor = e->actor,
                                   .mid = x->message.mid,
+                                  .resume = x->resume,
                                   .args = e->args,
                                   .soft_s = e->soft_s,
                                   .hard_s = e->hard_s,
@@ -261,7 +175,7 @@ static void run_job(struct delivery *x)
                                   .arg = x};
     if (job_new(&spec, &x->job, &err)) {
         log_end(x, JOB_FAILED, &err);
-        report_end(x, JOB_FAILED, &err);
+        report_end(x, JOB_FAILED, NULL, &err);
         return;
     }
     if (x->stop)
@@ -275,10 +189,22 @@ static void run_job(struct delivery *x)
     } else if (cancelled == DR_E_CANCELLED && x->drain && why->rc == DR_E_CANCELLED) {
         (void)queue_release(d->queue, &x->held, &err);
         dr_log(DR_LOG_INFO, "job.handed_back", "job", e->id, NULL);
-    } else if (outcome != JOB_FAILED || !retry(x, why)) {
+    } else if (outcome != JOB_FAILED || !(report_park(x, why) || report_retry(x, why))) {
         log_end(x, outcome, why);
-        report_end(x, outcome, why);
+        report_end(x, outcome, job_result(x->job), why);
     }
+}
+
+/* A closed journal says how the job ended: whoever ran it could not report it. */
+static void run_or_repeat(struct delivery *x)
+{
+    const struct dispatch_recorded *r = &x->recorded;
+    if (!x->has_recorded) {
+        run_job(x);
+        return;
+    }
+    log_end(x, r->outcome, &r->err);
+    report_end(x, r->outcome, &r->result, &r->err);
 }
 
 static void unlink_delivery(struct delivery *x)
@@ -297,12 +223,13 @@ static void delivery_fiber(void *arg)
     queue_hold(q, &x->held);
     if (x->drain)
         (void)queue_release(q, &x->held, &err);
-    else if (check_message(x) && start_job(x))
-        run_job(x);
+    else if (ask_journals(x) && check_message(x) && start_job(x))
+        run_or_repeat(x);
     queue_unhold(q, &x->held);
     unlink_delivery(x);
     job_free(x->job);
     dr_envelope_free(x->envelope);
+    dr_buf_fini(&x->recorded.result);
     queue_message_fini(&x->message);
     free(x);
     dispatch_give_back(l);

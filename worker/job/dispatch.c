@@ -66,9 +66,10 @@ static void on_stop(void *arg, void *holder, enum dr_rc why)
 
 static unsigned poison_limit(void *arg, const char *lane, const char *mid)
 {
+    const struct dispatch *d = arg;
     const struct dr_lane *row = dr_lane_find(lane, strlen(lane));
-    (void)arg;
-    (void)mid;
+    if (d->o.open_run && d->o.open_run(d->o.journals, mid, NULL))
+        return 0; /* whoever can must end what the journal began */
     return row ? row->lost_allowed : 5;
 }
 
@@ -311,7 +312,7 @@ void dispatch_check_drained(struct dispatch *d)
 static void hand_back(void *arg)
 {
     struct dispatch *d = arg;
-    for (struct delivery *x = d->deliveries; x; x = delivery_next(x))
+    for (struct delivery *x = d->deliveries; x; x = x->next)
         delivery_stop(x, DR_E_CANCELLED, "drain");
     /* Redis may be away: what cannot be reported now is found by the reaper. */
     if (!queue_is_up(d->queue))

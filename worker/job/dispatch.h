@@ -10,6 +10,19 @@
 
 struct dispatch;
 
+/* What the journals on disk say of a message; heavy tasks only are asked about. Called in the
+ * delivery's fiber (or the sweep's): it may wait, it must not block. */
+enum dispatch_known {
+    DISPATCH_UNKNOWN, /* no closed journal of this job */
+    DISPATCH_CLOSED,  /* one of this very message: out holds how it ended */
+    DISPATCH_OTHER,   /* a journal of the job, open or closed, that another message (mid) opened */
+};
+struct dispatch_recorded {
+    enum job_outcome outcome;
+    struct dr_buf result; /* the result map; freed by dispatch */
+    struct dr_err err;    /* of an outcome that is neither done nor partial */
+};
+
 struct dispatch_options {
     const struct job_services *services;
     const struct job_task *const *tasks; /* ended by NULL */
@@ -20,6 +33,14 @@ struct dispatch_options {
     const struct dr_keyfile *keys; /* NULL: no key file */
     const struct dr_secret *sched_key;
     bool allow_unsigned;
+    /* True: the message belongs to an open journal. Signature, iat, exp, nbf, cancel, mx and the
+     * poison limit no longer count, the job runs with job_resume. job_id NULL: by mid alone. */
+    bool (*open_run)(void *arg, const char *mid_hex, const char *job_id);
+    /* Asked when open_run said no. CLOSED: the job ends with what is in out and does not run.
+     * OTHER: dead letter id-collision. */
+    enum dispatch_known (*closed_run)(void *arg, const char *mid_hex, const char *job_id,
+                                      struct dispatch_recorded *out);
+    void *journals; /* arg of both */
     void (*on_drained)(
         void *arg); /* nothing runs any more, everything is reported or handed back */
     void *arg;

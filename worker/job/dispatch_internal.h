@@ -3,6 +3,7 @@
 #define DR_WORKER_JOB_DISPATCH_INTERNAL_H
 
 #include "common/str.h"
+#include "common/wire/envelope.h"
 #include "common/wire/lanes.h"
 #include "worker/job/dispatch.h"
 #include "worker/queue/queue.h"
@@ -10,7 +11,22 @@
 enum { LANE_SLOTS_MAX = 256, LANES_MAX = 16 };
 
 struct fiber;
-struct delivery;
+
+/* One claimed message, from claim to its end. */
+struct delivery {
+    struct delivery *next, **prev;
+    struct lane *lane;
+    struct queue_message message;
+    struct queue_held held;
+    struct dr_envelope *envelope;
+    struct dr_refusal refusal;
+    struct job *job;
+    struct dispatch_recorded recorded; /* of a closed journal; has_recorded */
+    bool resume, has_recorded;
+    enum dr_rc stop; /* asked to stop before the job was made */
+    bool drain;
+    unsigned attempt;
+};
 
 struct lane {
     struct dispatch *dispatch;
@@ -38,10 +54,20 @@ struct dispatch {
     const char *info[12]; /* pairs, ended by NULL */
 };
 
+enum { RECORD_TTL_DAYS = 14 /* while a job waits or runs, and after a failure */ };
+
 /* Takes over the message's bytes. */
 void delivery_start(struct lane *l, struct queue_message *m);
 void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason);
-struct delivery *delivery_next(struct delivery *x);
+
+/* How a delivery ends (report.c); each call waits until Redis has it. */
+int64_t report_record_ttl(const struct dr_envelope *e, int64_t now_ms, int64_t days);
+void report_refusal(struct delivery *x, const struct dr_err *err); /* to the dead letters */
+/* why: of an outcome that is neither done nor partial. res NULL: no result. */
+void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_buf *res,
+                const struct dr_err *why);
+bool report_retry(struct delivery *x, const struct dr_err *why); /* false: no attempt is left */
+bool report_park(struct delivery *x, const struct dr_err *why);  /* false: it does not ask for it */
 
 void dispatch_give_back(struct lane *l);
 /* A message of this lane was delayed by wait_ms: claim then, whatever the doorbell does. */

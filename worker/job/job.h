@@ -52,6 +52,7 @@ struct job_spec {
     const struct job_services *services;
     const struct job_task *task;
     const char *id, *ticket, *actor, *mid;
+    bool resume;                /* the message belongs to an open journal */
     const struct dr_args *args; /* borrowed for job_new only */
     uint64_t soft_s, hard_s;    /* timeouts of the envelope; 0: none */
     /* Called on the loop thread after a change worth telling (new step, 1 %, 250 ms at the most).
@@ -79,6 +80,8 @@ const struct job_services *job_services(const struct job *j);
 const char *job_id(const struct job *j);
 const char *job_ticket(const struct job *j);
 const char *job_actor(const struct job *j);
+const char *job_mid(const struct job *j); /* hex SHA-1 of the message: names it in the journal */
+bool job_resume(const struct job *j);     /* an open journal of this message was found at start */
 struct cancel *job_cancel_token(struct job *j); /* a fresh one while undoing */
 enum dr_rc job_sleep(struct job *j, uint64_t ms, struct dr_err *err);
 void job_message(struct job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -91,7 +94,9 @@ void job_mark_partial(struct job *j);
 void job_step_outcome(struct job *j, const char *outcome);
 /* A step's own summary sentence; the last one stands in the result. */
 void job_summary(struct job *j, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* From a failing step: what the failure amounts to, where it is not plain `failed`. */
+/* From a failing step: what the failure amounts to, where it is not plain `failed`.
+ * A step that fails with LOCKED and dr_err_reason(err, "park") ends nothing: started steps are
+ * undone, then the message waits some seconds; no attempt is charged, nobody is alerted. */
 void job_outcome_is(struct job *j, enum job_outcome o);
 
 #endif

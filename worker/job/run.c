@@ -331,6 +331,16 @@ const char *job_actor(const struct job *j)
     return j->actor;
 }
 
+const char *job_mid(const struct job *j)
+{
+    return j->mid;
+}
+
+bool job_resume(const struct job *j)
+{
+    return j->spec.resume;
+}
+
 struct cancel *job_cancel_token(struct job *j)
 {
     return j->is_undoing ? &j->undoing : &j->forward;

@@ -70,10 +70,15 @@ enum queue_started {
     QUEUE_ENDED, /* expired or cancelled: written, the ticket is cleared */
 };
 
+enum queue_claim_of {
+    QUEUE_FRESH,
+    QUEUE_RESUME,   /* its journal is open: only a run elsewhere stops the start */
+    QUEUE_RECORDED, /* its journal is closed: so does an end that was reported */
+};
 struct queue_start {
     int64_t exp_ms, nbf_ms, ttl_ms;
     const char *kid, *actor;
-    bool resume;
+    enum queue_claim_of journal;
 };
 
 struct queue_end {

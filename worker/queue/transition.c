@@ -137,7 +137,7 @@ enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct q
     script_number(c, s->nbf_ms);
     script_arg(c, s->kid ? s->kid : "");
     script_number(c, s->ttl_ms);
-    script_arg(c, s->resume ? "1" : "0");
+    script_number(c, s->journal);
     script_arg(c, s->actor ? s->actor : "unsigned");
     script_arg(c, q->wid);
     script_arg(c, h->mid);

@@ -3,7 +3,8 @@
 -- KEYS 1 job 2 run 3 lease 4 own 5 ev 6 ev:<jid> 7 deliv
 -- ARGV 1 ticket 2 jid 3 lane 4 dig 5 exp ms 6 nbf ms 7 kid 8 record ttl ms 9 resume 10 actor 11 wid
 --      12 mid
---      (exp, nbf 0: none; resume 1: the message belongs to an open journal)
+--      (exp, nbf 0: none; resume 1: the message belongs to an open journal, only a run elsewhere
+--      stops it; 2: to a closed one, whose end is recorded unless done or failed stands there)
 -- -> {OK, n, server ms} | {ALREADY, n, ms} lost reply | {GONE} the ticket was reaped
 --    | {DUP_DONE, st} | {DUP_RUN} | {COLLISION, st} another body under this id
 --    | {NOT_YET, nbf} park it | {CANCELLED} {EXPIRED} ended here, the ticket is cleared
@@ -17,11 +18,12 @@ if redis.call('SISMEMBER', KEYS[4], ticket) == 0 or redis.call('HEXISTS', run, t
   return {'GONE'}
 end
 local r = redis.call('HMGET', job, 'st', 'f', 'n', 'dig', 'cancel', 'q_at')
-local st, f, n, resume = r[1], r[2], tonumber(r[3] or '0'), ARGV[9] == '1'
+local st, f, n, resume = r[1], r[2], tonumber(r[3] or '0'), ARGV[9] ~= '0'
 local fresh = st == 'dead' and n == 0
 if st and not fresh then
-  if r[4] and r[4] ~= ARGV[4] then return {'COLLISION', st} end
-  if st == 'done' or st == 'failed' or st == 'cancelled' or st == 'expired' or st == 'dead' then
+  if not resume and r[4] and r[4] ~= ARGV[4] then return {'COLLISION', st} end
+  if ARGV[9] ~= '1' and (st == 'done' or st == 'failed' or
+    (not resume and (st == 'cancelled' or st == 'expired' or st == 'dead'))) then
     return {'DUP_DONE', st}
   end
   if st == 'running' then
@@ -53,6 +55,7 @@ if stop then
   end
   return {string.upper(stop)}
 end
+if resume then redis.call('HDEL', job, 'outcome', 'res', 'err', 'e_at', 'cancel') end
 redis.call('HSET', job, 'st', 'running', 'f', ticket, 'n', n + 1, 'dig', ARGV[4], 'type', ARGV[3],
   'lane', ARGV[3], 'kid', ARGV[7], 'actor', ARGV[10], 'wid', ARGV[11], 's_at', at,
   'q_at', r[6] and not fresh and r[6] or at, 'pct', '0')
