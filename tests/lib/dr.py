@@ -1,9 +1,10 @@
 """Servers and workers for tests: private, in temporary folders, ended by pid. One case a function.
 
 A program calls run(globals()): every function case_* runs with a fresh Case; the last line printed
-is `N passed, N failed`.
+is `N passed, N failed`. DR_BIN is the build under test, DR_BIN_FAULTS one with fault points.
 """
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -17,7 +18,14 @@ import traceback
 import msgpack
 import redis
 
+import pg
+import shop
+import trees
+
 BIN = pathlib.Path(os.environ.get("DR_BIN", "build"))
+BIN_FAULTS = pathlib.Path(os.environ.get("DR_BIN_FAULTS", BIN))
+ROOT = os.geteuid() == 0
+PASSPHRASE = "a passphrase of the tests"
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "worker/queue/scripts"
 
 
@@ -38,6 +46,9 @@ class Case:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="dr-test-"))
         self.processes = []
         self.redis_process = None
+        self.pg = None
+        self.settings = {}  # what store() adds to the environment of every worker and command
+        self.bin = BIN
         self.workers = 0
         self.start_redis()
 
@@ -63,20 +74,73 @@ class Case:
         self.workers += 1
         before = self.r.zcard("{dr}:wk") if wait_up else 0
         log = open(self.dir / f"worker{self.workers}.log", "wb")
-        p = subprocess.Popen([BIN / "drworker"], stderr=log, env={
-            "PATH": os.environ["PATH"], "REDIS_URL": self.url, "DR_LEASE_MS": "1000",
-            "ASAN_OPTIONS": "detect_stack_use_after_return=0", **env})
+        binary = BIN_FAULTS if "DR_FAULT" in env else self.bin
+        p = subprocess.Popen([binary / "drworker"], stderr=log, env=self.environment(DR_LEASE_MS="1000", **env))
         p.log = pathlib.Path(log.name)
         self.processes.append(p)
         if wait_up:
             wait(lambda: self.r.zcard("{dr}:wk") > before)
         return p
 
+    def environment(self, **env):
+        """Of a worker; a value of None takes the variable away. DR_FAULT=... chooses the build with fault points."""
+        full = {"PATH": os.environ["PATH"], "REDIS_URL": self.url, "ASAN_OPTIONS": "detect_stack_use_after_return=0",
+                **self.settings, **env}
+        return {name: str(value) for name, value in full.items() if value is not None}
+
+    def store(self, database=True, files=(), fill=shop.small, tcp=False, user="gold", **env):
+        """A store, a database and roots that every later worker and command of this case protects.
+
+        database: starts self.pg (a Cluster filled by fill) and sets DATABASE_URL (role gold).
+        files: True for self.files, a tree of uploads; or a list of existing roots.
+        """
+        self.settings |= {"BACKUP_DIRECTORY": self.dir / "store", "BACKUP_ENCRYPTION_PASSWORD": PASSPHRASE,
+                          "DR_PBKDF2_ROUNDS": "100000", "DR_ALLOW_UNSIGNED": "true"}
+        (self.dir / "store").mkdir(exist_ok=True)
+        if database:
+            self.pg = pg.Cluster(fill, tcp=tcp)
+            self.settings["DATABASE_URL"] = self.pg.url("shop", user)
+        if files is True:
+            self.files = trees.uploads(self.dir / "uploads")
+            files = [self.files]
+        if files:
+            self.settings["BACKUP_FILES_PATHS"] = ":".join(str(f) for f in files)
+        self.settings |= env
+        return self.dir / "store"
+
+    def drworker(self, *words, code=0, stdin=None, binary=False, **env):
+        """A command of drworker: standard output, or standard error when the expected code is not 0."""
+        p = subprocess.run([self.bin / "drworker", *map(str, words)], capture_output=True, timeout=120, input=stdin,
+                           env=self.environment(**env))
+        assert p.returncode == code, (words, p.returncode, p.stdout[-2000:], p.stderr.decode(errors="replace")[-2000:])
+        out = p.stdout if code == 0 else p.stderr
+        return out if binary else out.decode(errors="replace")
+
     def cli(self, *words, env=None, code=0):
-        p = subprocess.run([BIN / "drproducer", *words], capture_output=True, text=True, timeout=60,
+        p = subprocess.run([self.bin / "drproducer", *words], capture_output=True, text=True, timeout=120,
                            env={"PATH": os.environ["PATH"], "REDIS_URL": self.url, **(env or {})})
         assert p.returncode == code, (words, p.returncode, p.stdout, p.stderr)
         return p.stdout if code == 0 else p.stderr
+
+    def order(self, lane, jid, outcome="done", seconds=60.0, **args):
+        """Pushes a bare message, waits for its end, demands that outcome, returns the result map."""
+        self.push(lane, {"id": jid, "t": lane, "a": args})
+        self.until(jid, "done", "failed", "cancelled", "dead", "expired", seconds=seconds)
+        return self.result(jid, outcome)
+
+    def result(self, jid, outcome=None):
+        record = self.job(jid)
+        res = msgpack.unpackb(record["res"]) if "res" in record else {}
+        assert outcome is None or res.get("outcome") == outcome, (jid, record, res)
+        return res
+
+    def backup(self, kind="database", jid=None, **args):
+        """Takes a backup through the queue; its id."""
+        self.taken = getattr(self, "taken", 0) + 1
+        return self.order("backup", jid or f"take-{kind}-{self.taken}", kind=kind, **args)["backup_id"]
+
+    def backups(self):
+        return json.loads(self.drworker("backups", "--json"))
 
     def push(self, lane, body):
         raw = body if isinstance(body, bytes) else msgpack.packb(body)
@@ -107,6 +171,8 @@ class Case:
                 p.send_signal(signal.SIGCONT)
                 p.kill()
                 p.wait()
+        if self.pg:
+            self.pg.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
