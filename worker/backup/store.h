@@ -13,6 +13,7 @@
 #include "common/err.h"
 #include "worker/backup/catalog.h"
 #include "worker/backup/manifest.h"
+#include "worker/backup/names.h"
 
 struct container;
 struct keyring;
@@ -39,13 +40,6 @@ void store_head(struct store *s, struct catalog_head *out); /* as last read */
 /* The strict check of `verify`: catalog chain to its end, nothing behind the head, head's
  * generation. INTEGRITY with its class. unrecorded: manifests without a record (may be NULL). */
 enum dr_rc store_audit(struct store *s, unsigned *unrecorded, struct dr_err *err) DR_MUST_CHECK;
-
-/* Names. run: 16 letters; backup_id: <UTC>-<kind>-<8 letters>. */
-void store_run_name(const char *ns, const char *job_id, char out[17]);
-void store_backup_id(int64_t t_start_ms, const char *kind, const char *job_id, char out[64]);
-/* "<kind>:<name>", name NULL: default; strange bytes as %XX. */
-void store_series(const char *kind, const void *name, size_t len,
-                  char out[MANIFEST_SERIES_MAX + 1]);
 
 /* Staging folder of one delivery, locked as long as it lives. ticket: digits of the delivery. */
 enum dr_rc store_staging_new(struct store *s, const char *run, const char *ticket,
