@@ -43,7 +43,7 @@ struct proc_result {
 enum dr_rc proc_start(struct loop *l, const struct proc_spec *spec, struct proc **out,
                       struct dr_err *err) DR_MUST_CHECK;
 /* Our end of the pipe, blocking and CLOEXEC, for a pool thread; the caller closes it. -1: there is
- * none, or it was taken. What was not taken is closed by proc_wait. */
+ * none, or it was taken. What was not taken proc_wait closes first. */
 int proc_take_stdout(struct proc *p);
 int proc_take_stdin(struct proc *p);
 int proc_pid(const struct proc *p);
