@@ -44,8 +44,9 @@ struct extract_sums {
 };
 
 /* Errors: INTEGRITY, reason tar-unsafe (absolute, "..", below what is no directory, twice the same
- * name, a link to what is not there), tar-index (the two disagree) or tar-format; REFUSED for device
- * nodes; NO_SPACE, IO, CANCELLED. What was written by then stays for the caller to remove. */
+ * name, a link to what is not there), tar-index (the two disagree) or tar-format; REFUSED for
+ * device nodes; NO_SPACE, IO, CANCELLED. What was written by then stays for the caller to remove.
+ */
 enum dr_rc extract_tree(const struct extract_spec *spec, struct extract_sums *out,
                         struct dr_err *err) DR_MUST_CHECK;
 
