@@ -101,36 +101,42 @@ static char type_of(struct archive_entry *e)
     }
 }
 
+/* What kind of entry, how large, where a link leads. */
+static const char *differs(struct archive_entry *e, char type, const struct pipe_file *f)
+{
+    const char *link = NULL;
+    if (type != f->type)
+        return "the tar's type differs from its index";
+    if (type == 'f' && (archive_entry_size(e) < 0 || (uint64_t)archive_entry_size(e) != f->size))
+        return "the tar's size differs from its index";
+    if (type != 'l' && type != 'h')
+        return NULL;
+    link = type == 'l' ? archive_entry_symlink(e) : archive_entry_hardlink(e);
+    if (!link || !same(&f->target, link, strlen(link)))
+        return "the tar's link differs from its index";
+    return NULL;
+}
+
 /* Names are compared as raw bytes: in the C locale libarchive hands them over untouched, with a
  * warning for those that are no ASCII; that is the one warning which is none here. */
 static enum dr_rc agree(struct archive_entry *e, const struct pipe_file *f, struct dr_err *err)
 {
-    const char *name = archive_entry_pathname(e), *link = NULL;
+    const char *name = archive_entry_pathname(e), *why;
     char type = type_of(e);
     size_t len = name ? strlen(name) : 0;
     struct pipe_bytes path = {(const unsigned char *)name, len};
     if (len > 1 && type == 'd' && name[len - 1] == '/')
         path.len = --len;
-    const char *why = name ? place_unsafe(&path) : "an entry without a name";
+    why = name ? place_unsafe(&path) : "an entry without a name";
     if (why)
         return refuse(&path, "tar-unsafe", why, err);
-    if (type == 'c' || type == 'b' || f->type == 'c' || f->type == 'b') {
+    if (strchr("cb", type) || strchr("cb", f->type)) {
         (void)dr_fail(err, DR_E_REFUSED, "device nodes are never restored");
         return dr_err_field(err, "path", name, len);
     }
-    if (!same(&f->path, name, len))
-        return refuse(&path, "tar-index", "the tar holds another entry than its index", err);
-    if (type != f->type)
-        return refuse(&path, "tar-index", "the tar's type differs from its index", err);
-    if (type == 'f' && (archive_entry_size(e) < 0 || (uint64_t)archive_entry_size(e) != f->size))
-        return refuse(&path, "tar-index", "the tar's size differs from its index", err);
-    if (type == 'l')
-        link = archive_entry_symlink(e);
-    else if (type == 'h')
-        link = archive_entry_hardlink(e);
-    if ((type == 'l' || type == 'h') && (!link || !same(&f->target, link, strlen(link))))
-        return refuse(&path, "tar-index", "the tar's link differs from its index", err);
-    return DR_OK;
+    why = same(&f->path, name, len) ? differs(e, type, f)
+                                    : "the tar holds another entry than its index";
+    return why ? refuse(&path, "tar-index", why, err) : DR_OK;
 }
 
 static enum dr_rc put_bytes(struct extract *x, int fd, const void *bytes, size_t len, uint64_t at,

@@ -1,5 +1,4 @@
-/* Extraction: hostile archives touch nothing outside, honest ones come back exactly. Archives are
- * made by hand, header by header, so that they may say anything. */
+/* Extraction: hostile archives touch nothing outside, honest ones come back exactly. */
 #include "tests/unit/cm.h"
 
 #include <dirent.h>
@@ -10,105 +9,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/buf.h"
 #include "common/mem.h"
+#include "tests/unit/pipe/tar_maker.h"
 #include "worker/pipe/extract.h"
 
 #define ROOT "srv/files"
 
 static char base[64];
 static int staging;
-static struct dr_buf tar;
-static struct pipe_file *files;
-static unsigned file_count, file_at;
+static unsigned file_at;
 static size_t tar_at;
 static bool ignore_owner;
-
-/* ---- making archives ---- */
-
-static void header(const char *name, size_t name_len, char type, const char *link, uint64_t size)
-{
-    unsigned char h[512] = {0};
-    unsigned sum = 0;
-    memcpy(h, name, name_len > 100 ? 100 : name_len);
-    (void)snprintf((char *)h + 100, 8, "%07o", 0644u);
-    (void)snprintf((char *)h + 108, 8, "%07o", 0u);
-    (void)snprintf((char *)h + 116, 8, "%07o", 0u);
-    (void)snprintf((char *)h + 124, 12, "%011llo", (unsigned long long)size);
-    (void)snprintf((char *)h + 136, 12, "%011o", 1u);
-    memset(h + 148, ' ', 8);
-    h[156] = (unsigned char)type;
-    if (link)
-        memcpy(h + 157, link, strlen(link) > 100 ? 100 : strlen(link));
-    memcpy(h + 257,
-           "ustar\0"
-           "00",
-           8);
-    for (unsigned i = 0; i < sizeof h; i++)
-        sum += h[i];
-    (void)snprintf((char *)h + 148, 8, "%06o", sum);
-    dr_buf_add(&tar, h, sizeof h);
-}
-
-static void body(const void *bytes, size_t len)
-{
-    static const unsigned char pad[512];
-    dr_buf_add(&tar, bytes, len);
-    dr_buf_add(&tar, pad, (512 - len % 512) % 512);
-}
-
-static void add_pax(const char *key, const char *value)
-{
-    char record[20000];
-    size_t len = strlen(key) + strlen(value) + 3, digits = 1;
-    for (size_t n = 10; len + digits >= n; n *= 10)
-        digits++;
-    (void)snprintf(record, sizeof record, "%zu %s=%s\n", len + digits, key, value);
-    header("pax", 3, 'x', NULL, strlen(record));
-    body(record, strlen(record));
-}
-
-static struct pipe_file *record(const char *path, char type)
-{
-    files = dr_xrealloc(files, (file_count + 1) * sizeof *files);
-    struct pipe_file *f = &files[file_count++];
-    *f = (struct pipe_file){.type = type, .mode = type == 'd' ? 0755 : 0644, .mtime_ns = 1};
-    f->path = (struct pipe_bytes){(const unsigned char *)path, strlen(path)};
-    f->uid = geteuid();
-    f->gid = getegid();
-    return f;
-}
-
-static struct pipe_file *add(const char *path, char type, const char *what)
-{
-    static const char tar_types[] = "f0d5l2h1p6c3b4";
-    struct pipe_file *f = record(path, type);
-    char t = strchr(tar_types, type)[1];
-    size_t len = strlen(path), size = type == 'f' ? strlen(what) : 0;
-    bool is_link = type == 'l' || type == 'h';
-    if (len > 100)
-        add_pax("path", path);
-    if (is_link && strlen(what) > 100)
-        add_pax("linkpath", what);
-    header(path, len, t, is_link ? what : NULL, size);
-    if (type == 'f') {
-        body(what, size);
-        f->size = size;
-        f->has_sha256 = true;
-        (void)SHA256((const unsigned char *)what, size, f->sha256);
-    }
-    if (is_link) {
-        f->target = (struct pipe_bytes){(const unsigned char *)what, strlen(what)};
-        f->has_target = true;
-    }
-    if (type == 'h') /* content of the target, as long as it is "data" */
-        f->size = 4;
-    return f;
-}
 
 static enum dr_rc next(void *arg, const struct pipe_file **out, struct dr_err *err)
 {
@@ -269,8 +184,7 @@ static void a_planted_symlink_is_not_followed(void **state)
     path_of(link, "new/file");
     path_of(outside, "outside/canary");
     assert_int_equal(symlink(outside, link), 0);
-    dr_buf_reset(&tar);
-    file_count = 0;
+    fresh();
     add(ROOT "/file", 'f', "dead");
     refused(DR_E_INTEGRITY, "tar-unsafe");
 }
@@ -287,8 +201,7 @@ static void dot_dot_is_refused(void **state)
                                         ROOT "/x/../y"};
     (void)state;
     for (unsigned i = 0; i < CM_COUNT(names); i++) {
-        dr_buf_reset(&tar);
-        file_count = 0;
+        fresh();
         add(names[i], 'f', "data");
         refused(DR_E_INTEGRITY, "tar-unsafe");
     }
@@ -308,8 +221,7 @@ static void names_outside_the_roots_are_refused(void **state)
     static const char *const names[] = {"srv/filesx/a", "srv", "etc/passwd", "srv/file"};
     (void)state;
     for (unsigned i = 0; i < CM_COUNT(names); i++) {
-        dr_buf_reset(&tar);
-        file_count = 0;
+        fresh();
         add(names[i], 'f', "data");
         refused(DR_E_INTEGRITY, "tar-unsafe");
     }
@@ -320,14 +232,12 @@ static void device_nodes_are_refused(void **state)
     static const char types[] = "cb";
     (void)state;
     for (unsigned i = 0; i < 2; i++) {
-        dr_buf_reset(&tar);
-        file_count = 0;
+        fresh();
         add(ROOT "/dev", types[i], "");
         refused(DR_E_REFUSED, "");
         assert_int_equal(faccessat(staging, "dev", F_OK, AT_SYMLINK_NOFOLLOW), -1);
     }
-    dr_buf_reset(&tar); /* and where the index says it is a file */
-    file_count = 0;
+    fresh(); /* and where the index says it is a file */
     add(ROOT "/dev", 'c', "");
     files[0].type = 'f';
     refused(DR_E_REFUSED, "");
@@ -341,8 +251,7 @@ static void hard_links_to_outside_are_refused(void **state)
     (void)state;
     path_of(path, "outside/canary");
     for (unsigned i = 0; i < CM_COUNT(targets) + 1; i++) {
-        dr_buf_reset(&tar);
-        file_count = 0;
+        fresh();
         (void)unlinkat(staging, "dir", AT_REMOVEDIR);
         (void)unlinkat(staging, "hard", 0);
         add(ROOT "/dir", 'd', "");
@@ -372,8 +281,7 @@ static void the_same_name_twice_is_refused(void **state)
             char command[128];
             (void)snprintf(command, sizeof command, "rm -rf %s/new/*", base);
             assert_int_equal(system(command), 0);
-            dr_buf_reset(&tar);
-            file_count = 0;
+            fresh();
             add(ROOT "/a", 'f', "data");
             add(ROOT "/twice", types[a], types[a] == 'f' ? "data" : ROOT "/a");
             add(ROOT "/twice", types[b], types[b] == 'f' ? "data" : ROOT "/a");
@@ -397,8 +305,7 @@ static void tar_and_index_must_agree(void **state)
         char command[128];
         (void)snprintf(command, sizeof command, "rm -rf %s/new/*", base);
         assert_int_equal(system(command), 0);
-        dr_buf_reset(&tar);
-        file_count = 0;
+        fresh();
         add(ROOT "/a", 'f', "data");
         f = add(ROOT "/b", i == 4 ? 'l' : 'f', "data");
         if (i == 0)
