@@ -89,8 +89,10 @@ static void show(const char *id, const struct shown *s, bool terminal)
     memset(bar, ' ', BAR);
     memset(bar, '#', full);
     bar[BAR] = 0;
-    (void)printf("\r\033[K[%s] %3llu%% %-10s %-16s %.1f MB/s", bar, (unsigned long long)s->pct,
-                 s->st, s->step, (double)s->rate / 1e6);
+    (void)printf("\r\033[K[%s] %3llu%% %s %s", bar, (unsigned long long)s->pct, s->st, s->step);
+    if (s->total)
+        (void)printf("  %.1f / %.1f MB  %.1f MB/s", (double)s->done / 1e6, (double)s->total / 1e6,
+                     (double)s->rate / 1e6);
     if (s->eta)
         (void)printf(" ETA %llu s", (unsigned long long)(s->eta + 999) / 1000);
     (void)fflush(stdout);
@@ -122,6 +124,20 @@ static int exit_code(const struct shown *s)
     return 1;
 }
 
+/* Where the streams stand before the record is read: what comes after that is news. */
+static enum dr_rc first_ids(struct cmd *c, char last[2][32], struct dr_err *err)
+{
+    char ev[DR_KEY_MAX];
+    redisReply *r = NULL;
+    if (link_text(c->link, 5000, &r, err, "XREVRANGE", dr_key(&c->keys, ev, "ev", ""), "+", "-",
+                  "COUNT", "1", NULL))
+        return err->rc;
+    if (r->type == REDIS_REPLY_ARRAY && r->elements == 1)
+        (void)snprintf(last[0], 32, "%s", r->element[0]->element[0]->str);
+    freeReplyObject(r);
+    return DR_OK;
+}
+
 /* Waits for news of the job: the feed wakes at its end, the job's own stream at each progress. */
 static enum dr_rc wait_news(struct cmd *c, const char *id, char last[2][32], struct dr_err *err)
 {
@@ -146,11 +162,13 @@ int cmd_watch_job(struct cmd *c, const char *id)
 {
     struct shown now = {0}, before = {0};
     struct dr_err err = {0};
-    char last[2][32] = {"$", "$"};
+    char last[2][32] = {"0", "0"};
     bool terminal = isatty(STDOUT_FILENO) && !c->json, first = true;
     int64_t began = dr_clock_ms();
     const struct sigaction sa = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &sa, NULL);
+    if (first_ids(c, last, &err))
+        return cmd_fail(&err);
     for (;;) {
         if (read_job(c, id, &now, &err))
             break;

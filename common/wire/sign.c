@@ -7,6 +7,7 @@
 
 #include "common/str.h"
 #include "common/wire/body.h"
+#include "common/wire/digest.h"
 #include "common/wire/pack.h"
 #include "common/wire/scan.h"
 
@@ -33,6 +34,28 @@ void dr_envelope_dig(const void *body, size_t len, char out[DR_DIG_TEXT])
         dr_buf_add(&text, body, len);
     }
     digest_hex(EVP_sha256(), text.data ? text.data : (const unsigned char *)"", text.len, 16, out);
+    dr_buf_fini(&text);
+}
+
+void dr_sha256_hex(const void *bytes, size_t len, char out[65])
+{
+    digest_hex(EVP_sha256(), bytes, len, 32, out);
+}
+
+void dr_run_name(const char *ns, const char *job_id, char out[DR_RUN_TEXT])
+{
+    unsigned char sum[EVP_MAX_MD_SIZE] = {0};
+    char base32[64];
+    struct dr_buf text;
+    dr_buf_init(&text, 512);
+    dr_buf_add(&text, "dr-run", 7);
+    dr_buf_add(&text, ns, strlen(ns) + 1);
+    dr_buf_str(&text, job_id);
+    if (text.failed || EVP_Digest(text.data, text.len, sum, NULL, EVP_sha256(), NULL) != 1)
+        OPENSSL_die("digest", __FILE__, __LINE__);
+    dr_base32(sum, 32, base32);
+    memcpy(out, base32, DR_RUN_TEXT - 1);
+    out[DR_RUN_TEXT - 1] = 0;
     dr_buf_fini(&text);
 }
 

@@ -70,12 +70,12 @@ class Case:
         process.send_signal(sig)
         return process.wait(20)
 
-    def worker(self, wait_up=True, **env):
+    def worker(self, wait_up=True, program="drworker", **env):
         self.workers += 1
         before = self.r.zcard("{dr}:wk") if wait_up else 0
         log = open(self.dir / f"worker{self.workers}.log", "wb")
         binary = BIN_FAULTS if "DR_FAULT" in env else self.bin
-        p = subprocess.Popen([binary / "drworker"], stderr=log, env=self.environment(**{"DR_LEASE_MS": "1000", **env}))
+        p = subprocess.Popen([binary / program], stderr=log, env=self.environment(**{"DR_LEASE_MS": "1000", **env}))
         p.log = pathlib.Path(log.name)
         self.processes.append(p)
         if wait_up:

@@ -45,7 +45,7 @@ class Bench:
 
     def finish(self, st="done", ticket=None):
         return self.s.run("finish", FINISH, [ticket or self.ticket, "j", "noop", "mid", st, st,
-                                             "res", "", 10**9, "d"])
+                                             "res", "", 10**9, "d", 0])
 
     def calls(self):
         """Each script with arguments that would write, by name."""
@@ -54,7 +54,7 @@ class Bench:
             "enqueue": (ENQUEUE, ["raw", "j", "noop", "d", 10**9]),
             "claim": (CLAIM, ["noop", "w", 16, 1000, 262144]),
             "start": (START, [t, "j", "noop", "d", 0, 0, "", 10**9, 0, "unsigned", "w", "mid"]),
-            "finish": (FINISH, [t, "j", "noop", "mid", "done", "done", "res", "", 10**9, "d"]),
+            "finish": ([*FINISH, "rt"], [t, "j", "noop", "mid", "done", "done", "res", "", 10**9, "d", 50]),
             "fail": (FAIL, [t, "j", "noop", "err", 100]),
             "drop": (DROP, [t, "mid", 1]),
             "park": (PARK, [t, self.s.ms + 1000, "j", "noop", "d", 10**9, 0]),
@@ -65,6 +65,7 @@ class Bench:
             "cancel": (CANCEL, ["j", "hint:"]),
             "progress": (PROGRESS, [t, "step", 1, "s", "", 0, 0, 0, 0, 10**9]),
             "beat": (BEAT, ["w", 1000, 4000, 0, t]),
+            "forget": (["rt", "job:j"], ["j"]),
             "reap": (REAP, [333, 1000, 50]),
         }
 
@@ -160,6 +161,14 @@ def answers(s):
     yield "finish of the first", b.finish()[0], "STALE"
     yield "fail of the first", s.run("fail", *b.calls()["fail"])[0], "STALE"
     yield "progress of the first", s.run("progress", *b.calls()["progress"])[0], "STALE"
+    b = Bench(s, start=True)
+    forget = ["rt", "job:j"], ["j"]
+    yield "nothing to forget", s.run("forget", *forget)[0], "GONE"
+    yield "finish with rt", s.run("finish", *b.calls()["finish"])[0], "OK"
+    yield "its result is kept", s.run("forget", *forget)[0], "EARLY"
+    s.advance(50)
+    yield "then it is dropped", s.run("forget", *forget)[0], "OK"
+    yield "the record stays", b.r.hmget("{dr}:job:j", "st", "res"), [b"done", None]
     b = Bench(s, start=True)
     b.r.flushdb()
     s.advance(0)

@@ -66,6 +66,10 @@ void report_refusal(struct delivery *x, const struct dr_err *err); /* to the dea
 /* why: of an outcome that is neither done nor partial. res NULL: no result. */
 void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_buf *res,
                 const struct dr_err *why);
+/* What Redis gets of a result: res itself up to 64 KiB; else `small`, with the kept file's name and
+ * hash, or with a note that it was cut (keep.c). */
+const struct dr_buf *keep_in_redis(struct delivery *x, const struct dr_buf *res,
+                                   struct dr_buf *small);
 bool report_retry(struct delivery *x, const struct dr_err *why); /* false: no attempt is left */
 bool report_park(struct delivery *x, const struct dr_err *why);  /* false: it does not ask for it */
 

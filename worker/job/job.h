@@ -25,6 +25,10 @@ struct job_services {
     const struct dr_config *config;
     const char *ns;
     struct store *store; /* of worker/backup; NULL without BACKUP_DIRECTORY */
+    /* Keeps a result that is too long for Redis as results/<run>.msgpack of the store, written
+     * anew each time. In a pool thread. NULL: there is no store. */
+    enum dr_rc (*keep_result)(struct store *store, const char *run, const void *bytes, size_t len,
+                              struct dr_err *err);
 };
 
 enum job_outcome {

@@ -18,10 +18,13 @@ int64_t report_record_ttl(const struct dr_envelope *e, int64_t now_ms, int64_t d
     return ttl > until_exp ? ttl : until_exp;
 }
 
-static void pack_err(struct dr_buf *b, const struct dr_err *err)
+/* A refusal's kind is its sub-class; that of a failed run is the error's, as in the result. */
+static void pack_err(struct dr_buf *b, const struct dr_err *err, bool refused)
 {
-    dr_pack_map(b, 5);
-    dr_pack_pair(b, "kind", err->reason[0] ? err->reason : dr_rc_name(err->rc));
+    dr_pack_map(b, refused ? 5 : 6);
+    dr_pack_pair(b, "kind", refused && err->reason[0] ? err->reason : dr_rc_name(err->rc));
+    if (!refused)
+        dr_pack_pair(b, "reason", err->reason);
     dr_pack_pair(b, "class", dr_rc_class_name(err->rc));
     dr_pack_pair(b, "message", err->msg);
     dr_pack_pair(b, "field", err->field);
@@ -47,7 +50,7 @@ void report_refusal(struct delivery *x, const struct dr_err *err)
     dr_pack_pair(&info, "lane", x->lane->row->name);
     dr_pack_pair(&info, "deliveries", lost);
     dr_pack_pair(&info, "wid", queue_wid(q));
-    pack_err(&err_map, err);
+    pack_err(&err_map, err, true);
     const struct queue_refusal refusal = {.reason = x->refusal.reason,
                                           .record = x->refusal.record,
                                           .info = info.data,
@@ -66,13 +69,15 @@ void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_bu
                 const struct dr_err *why)
 {
     struct queue *q = x->lane->dispatch->queue;
-    struct dr_buf err_map;
+    struct dr_buf err_map, small;
     struct dr_err err = {0};
     const char *reply = "?";
     bool ok = outcome == JOB_DONE || outcome == JOB_PARTIAL;
     dr_buf_init(&err_map, 8192);
+    dr_buf_init(&small, 131072);
+    res = keep_in_redis(x, res, &small);
     if (!ok)
-        pack_err(&err_map, why);
+        pack_err(&err_map, why, false);
     int64_t ttl = report_record_ttl(x->envelope, queue_now_ms(q), ok ? 1 : RECORD_TTL_DAYS);
     const struct queue_end end = {.st = job_outcome_state(outcome),
                                   .outcome = job_outcome_name(outcome),
@@ -80,12 +85,14 @@ void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_bu
                                   .res_len = res ? res->len : 0,
                                   .err = err_map.data,
                                   .err_len = err_map.len,
-                                  .ttl_ms = ttl};
+                                  .ttl_ms = ttl,
+                                  .res_ttl_ms = (int64_t)x->envelope->result_ttl_s * 1000};
     if (queue_finish(q, &x->held, &end, &reply, &err))
         dr_log_err(DR_LOG_ERROR, "job.unreported", &err, "job", x->envelope->id, NULL);
     else if (strcmp(reply, "STALE") == 0)
         dr_log(DR_LOG_WARN, "job.stale", "job", x->envelope->id, "outcome", end.outcome, NULL);
     dr_buf_fini(&err_map);
+    dr_buf_fini(&small);
 }
 
 bool report_retry(struct delivery *x, const struct dr_err *why)
@@ -104,7 +111,7 @@ bool report_retry(struct delivery *x, const struct dr_err *why)
         wait = e->backoff_cap_ms;
     wait = (uint64_t)((double)wait * (0.5 + 0.5 * dr_random_unit()));
     dr_buf_init(&err_map, 8192);
-    pack_err(&err_map, why);
+    pack_err(&err_map, why, false);
     (void)queue_fail(x->lane->dispatch->queue, &x->held, err_map.data, err_map.len, (int64_t)wait,
                      &err);
     dispatch_due(x->lane, (int64_t)wait);

@@ -225,13 +225,15 @@ static enum job_outcome judge(const struct job *j)
 
 static void pack_error(struct dr_buf *b, const struct job *j)
 {
-    bool fields = j->err.field[0] != 0;
+    bool fields = j->err.field[0] != 0, reason = j->err.reason[0] != 0;
     dr_pack_str(b, "error", 5);
-    dr_pack_map(b, fields ? 6 : 4);
+    dr_pack_map(b, 4u + (fields ? 2 : 0) + reason);
     dr_pack_pair(b, "kind", dr_rc_name(j->err.rc));
     dr_pack_pair(b, "class", dr_rc_class_name(j->err.rc));
     dr_pack_pair(b, "message", j->err.msg);
     dr_pack_pair(b, "step", j->failed_step ? j->failed_step : "");
+    if (reason)
+        dr_pack_pair(b, "reason", j->err.reason);
     if (fields) {
         dr_pack_pair(b, "field", j->err.field);
         dr_pack_pair(b, "value", j->err.value);
@@ -251,24 +253,36 @@ static void pack_steps(struct dr_buf *b, const struct job *j)
     }
 }
 
-static void write_result(struct job *j)
+static void write_map(struct job *j, unsigned own_pairs, const struct dr_buf *own)
 {
-    struct dr_buf own;
-    unsigned pairs = 3 + (j->err.rc != DR_OK);
-    dr_buf_init(&own, RESULT_MAX_BYTES);
-    if (j->spec.task->result)
-        pairs += j->spec.task->result(j, &own);
-    if (!j->summary[0])
-        job_summary(j, "%s: %s", j->spec.task->type,
-                    j->err.rc ? j->err.msg : job_outcome_name(j->outcome));
-    dr_pack_map(&j->result, pairs);
+    dr_buf_reset(&j->result);
+    dr_pack_map(&j->result, 3u + (j->err.rc != DR_OK) + own_pairs);
     dr_pack_pair(&j->result, "outcome", job_outcome_name(j->outcome));
     dr_pack_pair(&j->result, "summary", j->summary);
     if (j->err.rc)
         pack_error(&j->result, j);
     pack_steps(&j->result, j);
-    if (own.len)
-        dr_buf_add(&j->result, own.data, own.len);
+    if (own->len)
+        dr_buf_add(&j->result, own->data, own->len);
+}
+
+static void write_result(struct job *j)
+{
+    struct dr_buf own;
+    unsigned pairs = 0;
+    dr_buf_init(&own, RESULT_MAX_BYTES);
+    if (j->spec.task->result)
+        pairs = j->spec.task->result(j, &own);
+    if (!j->summary[0])
+        job_summary(j, "%s: %s", j->spec.task->type,
+                    j->err.rc ? j->err.msg : job_outcome_name(j->outcome));
+    write_map(j, pairs, &own);
+    if (own.failed || j->result.failed) {
+        dr_buf_fini(&own);
+        dr_buf_init(&own, 256);
+        dr_pack_pair(&own, "note", "cut: the result is over 16 MiB");
+        write_map(j, 1, &own);
+    }
     dr_buf_fini(&own);
 }
 

@@ -306,6 +306,7 @@ static void sweep_fiber(void *arg)
         if (q->stopped || !queue_is_up(q))
             continue;
         queue_reap(q, c);
+        queue_forget(q, c);
         reconcile(q, c);
     }
     free(c);

@@ -85,7 +85,7 @@ struct queue_end {
     const char *st, *outcome;
     const void *res, *err; /* msgpack */
     size_t res_len, err_len;
-    int64_t ttl_ms;
+    int64_t ttl_ms, res_ttl_ms; /* res_ttl_ms 0: as the record */
 };
 
 struct queue_progress {

@@ -42,5 +42,6 @@ enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **o
                           struct dr_err *err) DR_MUST_CHECK;
 void queue_release_unknown(struct queue *q, struct script_call *c, const char *ticket);
 void queue_reap(struct queue *q, struct script_call *c);
+void queue_forget(struct queue *q, struct script_call *c); /* results that outlived their rt */
 
 #endif

@@ -1,4 +1,5 @@
-/* The reaper: expired tickets go back into their queue, or to the dead letters over the limit. */
+/* The reaper: expired tickets go back into their queue, or to the dead letters over the limit;
+ * results that outlived their time are dropped. */
 #include "worker/queue/queue_internal.h"
 
 #include <stdio.h>
@@ -149,4 +150,32 @@ void queue_reap(struct queue *q, struct script_call *c)
     }
 out:
     freeReplyObject(r);
+}
+
+void queue_forget(struct queue *q, struct script_call *c)
+{
+    char key[DR_KEY_MAX], now[24], most[12];
+    redisReply *due = NULL;
+    struct dr_err err = {0};
+    (void)snprintf(now, sizeof now, "%lld", (long long)queue_now_ms(q));
+    (void)snprintf(most, sizeof most, "%d", SWEEP_MOST);
+    const char *argv[] = {
+        "ZRANGEBYSCORE", dr_key(&q->keys, key, "rt", ""), "-inf", now, "LIMIT", "0", most};
+    size_t len[7];
+    for (int i = 0; i < 7; i++)
+        len[i] = strlen(argv[i]);
+    if (queue_conn_call(q->conn, 7, argv, len, 0, NULL, &due, &err))
+        return;
+    for (size_t i = 0; due->type == REDIS_REPLY_ARRAY && i < due->elements; i++) {
+        redisReply *r = NULL;
+        struct dr_err one = {0};
+        script_begin(c, "forget");
+        script_key(c, &q->keys, "rt", "");
+        script_key(c, &q->keys, "job:", script_text(due, i));
+        script_arg(c, script_text(due, i));
+        if (script_run(c, q->scripts, q->conn, &r, &one))
+            dr_log_err(DR_LOG_WARN, "queue.forget", &one, "job", script_text(due, i), NULL);
+        freeReplyObject(r);
+    }
+    freeReplyObject(due);
 }

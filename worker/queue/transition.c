@@ -212,6 +212,8 @@ enum dr_rc queue_finish(struct queue *q, struct queue_held *h, const struct queu
     script_key(c, &q->keys, "ev", "");
     script_key(c, &q->keys, "ev:", h->jid);
     script_key(c, &q->keys, "stat", "");
+    if (e->res_ttl_ms)
+        script_key(c, &q->keys, "rt", "");
     script_arg(c, h->ticket);
     script_arg(c, h->jid);
     script_arg(c, h->lane);
@@ -222,6 +224,7 @@ enum dr_rc queue_finish(struct queue *q, struct queue_held *h, const struct queu
     script_bytes(c, e->err ? e->err : "", e->err_len);
     script_number(c, e->ttl_ms);
     script_arg(c, h->dig);
+    script_number(c, e->res_ttl_ms);
     return run_simple(q, c, reply, err);
 }
 
