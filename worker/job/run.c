@@ -310,6 +310,11 @@ enum dr_rc job_cancel_kind(const struct job *j)
     return j->cancel_kind;
 }
 
+bool job_handed_back(const struct job *j)
+{
+    return j->cancel_kind == DR_E_CANCELLED && strcmp(cancel_reason(&j->forward), "drain") == 0;
+}
+
 const struct dr_buf *job_result(struct job *j)
 {
     return &j->result;

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +14,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "common/wire/digest.h"
 
 enum { HASH_HEX = 64, TAIL_BYTES = 65536, RUNS_MAX = 100000 };
 
@@ -40,16 +40,6 @@ static bool run_valid(const char *run, size_t len)
         if (!((run[i] >= 'a' && run[i] <= 'z') || (run[i] >= '2' && run[i] <= '7')))
             return false;
     return true;
-}
-
-static enum dr_rc hash_line(const char *line, size_t len, char out[HASH_HEX + 1],
-                            struct dr_err *err)
-{
-    unsigned char digest[32];
-    if (EVP_Digest(line, len, digest, NULL, EVP_sha256(), NULL) != 1)
-        return dr_fail(err, DR_E_CRYPTO, "SHA-256 of a journal line");
-    dr_hex(digest, sizeof digest, out);
-    return DR_OK;
 }
 
 static void add_entry(struct journal *j, json_t *root)
@@ -105,10 +95,11 @@ static enum dr_rc read_lines(struct journal *j, const char *text, size_t len, si
         bool last = *good + n + 1 == len;
         if (!root && last)
             return DR_OK;
-        if (check_line(j, root, err) || hash_line(line, n, j->prev, err)) {
+        if (check_line(j, root, err)) {
             json_decref(root);
             return err->rc;
         }
+        dr_sha256_hex(line, n, j->prev);
         add_entry(j, root);
         *good += n + 1;
     }
@@ -261,8 +252,9 @@ enum dr_rc journal_append(struct journal *j, const char *type, json_t *data, str
         goto out;
     }
     j->broken = true; /* until it is known to stand on disk */
-    if (write_line(j, &line, err) || hash_line((const char *)line.data, line.len - 1, j->prev, err))
+    if (write_line(j, &line, err))
         goto out;
+    dr_sha256_hex(line.data, line.len - 1, j->prev);
     j->broken = false;
     add_entry(j, json_pack("{s:I,s:s,s:s,s:O}", "seq", (json_int_t)j->count + 1, "at", at, "type",
                            type, "data", data));

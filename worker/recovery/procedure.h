@@ -29,13 +29,13 @@ struct recovery_procedure {
     const struct job_step *beside; /* no_swap */
     size_t own_bytes;              /* zeroed memory at recovery.own */
     /* The journal is open and locked, r->journal holds its records. Looks at the world and
-     * - without an intent to quiesce: removes what the run left beside live; *outcome stays as it
-     *   is, the run may start over;
-     * - with one, nothing committed: undoes, *outcome JOB_FAILED;
-     * - committed: finishes (JOB_DONE) or swaps back (JOB_ROLLED_BACK).
-     * The caller closes the journal. An error means that observation was impossible: nothing was
-     * decided, it is asked again later. */
-    enum dr_rc (*settle)(struct recovery *r, enum job_outcome *outcome, struct dr_err *err);
+     * - without an intent to quiesce: removes what the run left beside live, writes step-undone,
+     *   leaves r->settled false: the run may start over;
+     * - with one, nothing committed: undoes, settled, outcome JOB_FAILED;
+     * - committed: finishes (JOB_DONE) or swaps back (JOB_ROLLED_BACK), settled.
+     * The caller closes the journal of a settled run. An error means that observation was
+     * impossible: nothing was decided, it is asked again later. */
+    enum dr_rc (*settle)(struct recovery *r, struct dr_err *err);
     /* Own pairs of the result map (interface.md, section 5); how many. May be NULL. */
     unsigned (*result)(struct recovery *r, struct dr_buf *map);
     void (*fini)(struct recovery *r); /* frees what own owns; copes with zeroes */
@@ -57,20 +57,23 @@ struct recovery {
     /* Set by recovery_begin, or by the taker of a journal. */
     const struct job_services *env;
     struct job *job;       /* NULL: taken up without a message */
-    struct cancel *cancel; /* NULL with a job: recovery_cancel finds the job's */
+    struct cancel *cancel; /* of the taker; recovery_cancel finds the job's */
     char run[20], job_id[80], mid[48], ticket[24];
-    struct journal *journal; /* NULL in a dry run */
+    struct journal *journal; /* NULL in a dry run, and once it was closed */
     struct services services;
     struct backup_handle *backup;
+    char chosen_id[80]; /* the backup that was selected */
     /* How it went. */
     bool settled; /* an earlier delivery's end was found or made: the steps left are skipped */
-    enum job_outcome outcome; /* of a settled run, and of an undo that ended (ROLLED_BACK) */
+    enum job_outcome outcome; /* of a settled run; past the point also of a failed one */
     char summary[256];
-    bool point_passed;      /* quiesce was meant: what happens now is decided by observation */
-    int64_t down_ms, up_ms; /* dr_clock_ms: quiesce began, services were up again; 0: not yet */
+    bool point_passed; /* quiesce was meant: what happens now is decided by observation */
+    bool undo_failed;  /* somebody has to look again: the journal stays open */
+    int64_t began_ms;  /* dr_clock_ms */
+    int64_t down_ms;   /* dr_clock_ms when quiesce began; 0: it did not */
     uint64_t downtime_total_ms, downtime_services_ms; /* ours = total - services */
     char emergency_id[80], emergency_why[256];
-    json_t *kept_old; /* array of texts for the result */
+    json_t *kept_old; /* array of {"what","until" (null: no expiry),"note"} */
 };
 
 /* ---- used by steps; all in a fiber ---- */
@@ -98,23 +101,33 @@ enum dr_rc recovery_done(struct recovery *r, const char *step, json_t *data,
                          struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc recovery_undone(struct recovery *r, const char *step, json_t *data,
                            struct dr_err *err) DR_MUST_CHECK;
+/* The newest record of the step is an intent or a done, not an undone. */
+bool recovery_pending(const struct recovery *r, const char *step);
 const json_t *recovery_find_intent(const struct recovery *r, const char *step);
 const json_t *recovery_find_done(const struct recovery *r, const char *step);
-/* run-closed {outcome, summary, kept_old, downtime, emergency_backup_id, keep_until}. */
+/* run-closed {outcome, summary, backup, kept_old, downtime, emergency}; the journal is then freed.
+ */
 enum dr_rc recovery_close(struct recovery *r, enum job_outcome outcome,
                           struct dr_err *err) DR_MUST_CHECK;
 
 /* Services: down notes the downtime's begin, up its end. The quiesce intent of the caller stores
- * services_to_json(&r->services) between observe and down. */
+ * services_to_json(&r->services) between observe and down. Before settle's up: services_from_json.
+ */
 enum dr_rc recovery_services_down(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc recovery_services_up(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 
-/* "<name> (connections refused until …)": stands in kept_old of result and journal. */
-void recovery_keep(struct recovery *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* What the run leaves behind, for result and journal (log-cleanup drops what has expired): what is
+ * a database or a path; without expiry when live could not be backed up. */
+void recovery_keep(struct recovery *r, const char *what, bool expires, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
 void recovery_say(struct recovery *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal */
 /* The step's outcome in the result, where there is a job. */
 void recovery_step_outcome(struct recovery *r, const char *outcome);
+
+/* An open journal that was just locked, of a run without a message: fills r from its run-open.
+ * NEEDS_HUMAN: it has none, or names no procedure of ours. */
+enum dr_rc recovery_adopt(struct recovery *r, struct journal *j, struct dr_err *err) DR_MUST_CHECK;
 
 /* ---- used by the task execute ---- */
 unsigned recovery_result(struct recovery *r, struct dr_buf *map);

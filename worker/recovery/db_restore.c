@@ -1,0 +1,217 @@
+/* Restore beside live: a scratch database from template0, the plain dump in a file without a name,
+ * pg_restore with two jobs. In a fiber; the dump is written in a pool thread. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/config.h"
+#include "worker/backup/handle.h"
+#include "worker/backup/store.h"
+#include "worker/core/fault.h"
+#include "worker/core/pool.h"
+#include "worker/core/proc.h"
+#include "worker/recovery/db_internal.h"
+
+enum { READERS = 2 };
+
+/* ---- the scratch database ---- */
+
+bool db_swap_was_live(const struct recovery *r)
+{
+    return recovery_find_done(r, "swap") || recovery_find_intent(r, "swap-back");
+}
+
+static enum dr_rc drop(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    return db_conn_run(r, d->lock, err, "DROP DATABASE IF EXISTS %I WITH (FORCE)", d->scratch);
+}
+
+enum dr_rc db_restore_drop(struct recovery *r, struct dr_err *err)
+{
+    if (!recovery_pending(r, "restore") || db_swap_was_live(r))
+        return DR_OK;
+    if (db_lock_take(r, 10000, err) || drop(r, err))
+        return err->rc;
+    db_of(r)->scratch_oid = 0;
+    return recovery_undone(r, "restore", NULL, err);
+}
+
+static void add_option(struct dr_buf *sql, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    char *quoted = pg_quote_literal(value);
+    dr_buf_printf(sql, " %s %s", name, quoted);
+    free(quoted);
+}
+
+static enum dr_rc create_scratch(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    const struct db_expected *e = &d->expected;
+    int version = pg_server_version(d->lock);
+    struct dr_buf more;
+    dr_buf_init(&more, 4096);
+    add_option(&more, "ENCODING", e->encoding);
+    add_option(&more, "LC_COLLATE", e->collate);
+    add_option(&more, "LC_CTYPE", e->ctype);
+    if (version >= 150000 && e->provider) {
+        add_option(&more, "LOCALE_PROVIDER", e->provider);
+        if (strcmp(e->provider, "icu") == 0)
+            add_option(&more, version >= 170000 ? "LOCALE" : "ICU_LOCALE", e->locale);
+        else if (strcmp(e->provider, "builtin") == 0)
+            add_option(&more, "BUILTIN_LOCALE", e->locale);
+    }
+    if (e->tablespace) {
+        char *quoted = pg_quote_ident(e->tablespace);
+        dr_buf_printf(&more, " TABLESPACE %s", quoted);
+        free(quoted);
+    }
+    enum dr_rc rc = more.failed
+                        ? dr_fail(err, DR_E_TOO_BIG, "properties of the database")
+                        : db_conn_run(r, d->lock, err, "CREATE DATABASE %I TEMPLATE template0%s",
+                                      d->scratch, more.len ? (const char *)more.data : "");
+    dr_buf_fini(&more);
+    if (rc)
+        return dr_wrap(err, "scratch database %s", d->scratch);
+    /* Nobody but us until it is proven. */
+    if (db_conn_run(r, d->lock, err, "REVOKE ALL ON DATABASE %I FROM PUBLIC", d->scratch))
+        return err->rc;
+    return db_lock_oid(r, d->scratch, &d->scratch_oid, err);
+}
+
+/* A scratch database that this run did not make is not ours to drop. */
+static enum dr_rc make_room(struct recovery *r, bool ours, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    uint32_t there = 0;
+    if (db_lock_oid(r, d->scratch, &there, err))
+        return err->rc;
+    if (there && (!ours || db_swap_was_live(r)))
+        return dr_fail(err, DR_E_EXISTS, "database %s is there and this run has not made it",
+                       d->scratch);
+    return there ? drop(r, err) : DR_OK;
+}
+
+/* ---- the plain dump ---- */
+
+struct staging_dump {
+    struct recovery *r;
+    struct backup_handle *backup;
+    const char *folder;
+    _Atomic uint64_t *progress;
+    int fd;
+};
+
+static int open_unnamed(const char *folder)
+{
+    char path[4200];
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    (void)snprintf(path, sizeof path, "%s/.dr-dump-XXXXXX", folder);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        (void)unlink(path);
+    return fd;
+}
+
+static enum dr_rc write_all(int fd, const char *bytes, size_t len, const char *folder,
+                            struct dr_err *err)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, bytes, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return dr_fail_errno(err, DR_E_IO, "plain dump in %s", folder);
+        bytes += n;
+        len -= (size_t)n;
+    }
+    return DR_OK;
+}
+
+static enum dr_rc stage(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct staging_dump *s = item;
+    struct object_reader *reader = NULL;
+    const struct prove_options o = {.cancel = cancel, .progress = s->progress, .threads = READERS};
+    const void *bytes;
+    size_t len = 1;
+    s->fd = open_unnamed(s->folder);
+    if (s->fd < 0)
+        return dr_fail_errno(err, DR_E_IO, "DR_WORK_DIRECTORY %s", s->folder);
+    enum dr_rc rc = object_reader_open(s->backup, "database", &o, &reader, err);
+    while (!rc && len > 0) {
+        rc = object_reader_read(reader, &bytes, &len, err);
+        if (!rc && len > 0)
+            rc = write_all(s->fd, bytes, len, s->folder, err);
+    }
+    object_reader_close(reader);
+    return rc;
+}
+
+/* ---- pg_restore ---- */
+
+static enum dr_rc run_pg_restore(struct recovery *r, int fd, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    unsigned major = (unsigned)pg_server_version(d->lock) / 10000;
+    char tool[4096], file[32], dbname[96];
+    struct pg_child_env *env = NULL;
+    struct proc_result result = {0};
+    if (pg_tool_path(r->env->loop, recovery_cancel(r), dr_config_str(r->env->config, "PG_BIN_DIR"),
+                     major, "pg_restore", tool, err) ||
+        pg_child_env_new(&d->admin, d->scratch, NULL, &env, err))
+        return err->rc;
+    const int keep[] = {fd, env->keep_fds[0], -1};
+    (void)snprintf(file, sizeof file, "/proc/self/fd/%d", fd);
+    (void)snprintf(dbname, sizeof dbname, "--dbname=%s", d->scratch);
+    const char *const argv[] = {tool, "--exit-on-error", "--jobs=2", "--no-password", dbname, file,
+                                NULL};
+    const struct proc_spec spec = {
+        .argv = argv, .env = (const char *const *)env->env, .keep_fds = keep, .name = "pg_restore"};
+    enum dr_rc rc = proc_run(r->env->loop, &spec, recovery_cancel(r), &result, err);
+    dr_buf_fini(&result.out);
+    pg_child_env_free(env);
+    return rc;
+}
+
+enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    int64_t began = dr_clock_ms();
+    const char *work = dr_config_str(r->env->config, "DR_WORK_DIRECTORY");
+    const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
+    struct staging_dump s = {.r = r,
+                             .backup = r->backup,
+                             .folder = work[0] ? work : store_path(r->env->store),
+                             .progress = job_progress_counter(r->job),
+                             .fd = -1};
+    bool ours = recovery_find_intent(r, "restore") != NULL;
+    job_progress_total(r->job, dump ? dump->plain_bytes : 0);
+    if (db_lock_take(r, 10000, err) ||
+        recovery_intent(r, "restore", json_pack("{s:s}", "scratch", d->scratch), err) ||
+        make_room(r, ours, err) || create_scratch(r, err) ||
+        fault_point("execute.restore.created", err))
+        return err->rc;
+    enum dr_rc rc = pool_run_long(r->env->pool, stage, &s, recovery_cancel(r), err);
+    if (!rc) {
+        job_message(r->job, "pg_restore into %s", d->scratch);
+        rc = run_pg_restore(r, s.fd, err);
+    }
+    if (s.fd >= 0)
+        (void)close(s.fd);
+    if (rc)
+        return rc;
+    d->restore_ms = (uint64_t)(dr_clock_ms() - began);
+    return recovery_done(r, "restore",
+                         json_pack("{s:I,s:I}", "scratch_oid", (json_int_t)d->scratch_oid, "ms",
+                                   (json_int_t)d->restore_ms),
+                         err);
+}
