@@ -73,6 +73,12 @@ void dr_pack_int(struct dr_buf *b, int64_t v)
     (void)msgpack_pack_int64(&pk, v);
 }
 
+void dr_pack_double(struct dr_buf *b, double v)
+{
+    msgpack_packer pk = packer(b);
+    (void)msgpack_pack_double(&pk, v);
+}
+
 void dr_pack_bool(struct dr_buf *b, bool v)
 {
     msgpack_packer pk = packer(b);

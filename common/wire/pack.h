@@ -18,6 +18,7 @@ void dr_pack_pair(struct dr_buf *b, const char *key, const char *value);
 void dr_pack_bin(struct dr_buf *b, const void *bytes, size_t len);
 void dr_pack_uint(struct dr_buf *b, uint64_t v);
 void dr_pack_int(struct dr_buf *b, int64_t v);
+void dr_pack_double(struct dr_buf *b, double v);
 void dr_pack_bool(struct dr_buf *b, bool v);
 void dr_pack_nil(struct dr_buf *b);
 

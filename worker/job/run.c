@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "worker/core/fault.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 
@@ -154,6 +155,20 @@ void job_cancel(struct job *j, enum dr_rc why, const char *reason)
     cancel_fire(&j->forward, why, reason);
 }
 
+/* "<task>.<step>.intent" and ".done": where tests kill, stop and fail. */
+static enum dr_rc step_fault(const struct job *j, const struct job_step *s, const char *when,
+                             struct dr_err *err)
+{
+#if DR_FAULTS
+    char point[80];
+    (void)snprintf(point, sizeof point, "%s.%s.%s", j->spec.task->type, s->name, when);
+    return fault_point(point, err);
+#else
+    (void)j, (void)s, (void)when, (void)err;
+    return DR_OK;
+#endif
+}
+
 static enum dr_rc run_step(struct job *j, unsigned i)
 {
     const struct job_step *s = &j->steps[i];
@@ -169,7 +184,11 @@ static enum dr_rc run_step(struct job *j, unsigned i)
     if (s->flags & STEP_POINT)
         j->past_point = true;
     tell(j, true);
-    enum dr_rc rc = s->run(j, &j->err);
+    enum dr_rc rc = step_fault(j, s, "intent", &j->err);
+    if (!rc)
+        rc = s->run(j, &j->err);
+    if (!rc)
+        rc = step_fault(j, s, "done", &j->err);
     r->ms = (uint64_t)(dr_clock_ms() - j->step_began_ms);
     if (rc || !r->outcome)
         r->outcome = rc ? "failed" : "done";

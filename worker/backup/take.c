@@ -1,0 +1,174 @@
+/* The phases of a backup. See take.h. */
+#include "worker/backup/take.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/mem.h"
+#include "worker/backup/handle.h"
+#include "worker/backup/prove.h"
+#include "worker/backup/take_internal.h"
+#include "worker/core/pool.h"
+
+static const struct take_kind *const kinds[] = {&take_kind_database, &take_kind_files,
+                                                &take_kind_config};
+
+static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct take *t = item;
+    const struct dr_config *c = t->o.env->config;
+    struct store_entry *list = NULL;
+    size_t count = 0;
+    (void)cancel;
+    if (store_find_job(t->o.env->store, t->kind->name, t->job_id, &t->twin, err))
+        return err->rc;
+    if (t->twin)
+        return DR_OK;
+    if (store_list(t->o.env->store, &list, &count, err))
+        return err->rc;
+    for (size_t i = 0; i < count && !t->expected_bytes; i++)
+        if (strcmp(list[i].series, t->series) == 0)
+            t->expected_bytes = list[i].plain_bytes;
+    free(list);
+    const struct create_spec spec = {
+        .store = t->o.env->store,
+        .kind = t->kind->name,
+        .class = t->o.class,
+        .job_id = t->job_id,
+        .series = t->series,
+        .run = t->run,
+        .ticket = t->ticket,
+        .t_start_ms = dr_wall_ms(),
+        .objects = t->kind->objects,
+        .level = (unsigned)dr_config_int(c, "BACKUP_COMPRESSION_LEVEL"),
+        .threads = container_threads(),
+    };
+    return create_new(&spec, &t->create, err);
+}
+
+enum dr_rc take_begin(const struct take_order *o, struct take **out, struct dr_err *err)
+{
+    struct take *t = dr_xalloc(sizeof *t);
+    t->o = *o;
+    (void)snprintf(t->job_id, sizeof t->job_id, "%s", o->job_id);
+    (void)snprintf(t->ticket, sizeof t->ticket, "%s", o->ticket);
+    store_run_name(o->env->ns, t->job_id, t->run);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i]->name, o->kind) == 0)
+            t->kind = kinds[i];
+    if (!t->kind) {
+        (void)dr_fail(err, DR_E_INVALID, "this version takes backups of database, files, config");
+        (void)dr_err_field(err, "a.kind", o->kind, strlen(o->kind));
+    } else if (!o->env->store) {
+        (void)dr_fail(err, DR_E_CONFIG, "BACKUP_DIRECTORY is not set on this worker");
+    } else if (!t->kind->begin(t, err) &&
+               !pool_run(o->env->pool, begin_create, t, o->cancel, err)) {
+        *out = t;
+        return DR_OK;
+    }
+    take_free(t);
+    return err->rc;
+}
+
+enum dr_rc take_data(struct take *t, struct dr_err *err)
+{
+    int64_t began_ms = dr_clock_ms();
+    if (t->twin)
+        return DR_OK;
+    if (t->kind->data(t, err))
+        return dr_wrap(err, "backup of %s", t->series);
+    t->sums.data_ms = (uint64_t)(dr_clock_ms() - began_ms);
+    return DR_OK;
+}
+
+static enum dr_rc read_back(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct take *t = item;
+    struct backup_handle *h = NULL;
+    struct prove_sums sums;
+    const struct prove_options o = {
+        .cancel = cancel, .progress = t->o.progress, .threads = container_threads()};
+    if (!t->twin)
+        return create_read_back(t->create, cancel, t->o.progress, err);
+    if (handle_open(t->o.env->store, t->twin->backup_id, &h, err))
+        return err->rc;
+    enum dr_rc rc = prove_backup(h, &o, &sums, err);
+    handle_close(h);
+    return rc;
+}
+
+enum dr_rc take_read_back(struct take *t, struct dr_err *err)
+{
+    int64_t began_ms = dr_clock_ms();
+    if (pool_run_long(t->o.env->pool, read_back, t, t->o.cancel, err))
+        return err->rc;
+    t->sums.read_back_ms = (uint64_t)(dr_clock_ms() - began_ms);
+    return DR_OK;
+}
+
+static enum dr_rc publish(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct take *t = item;
+    (void)cancel;
+    return create_publish(t->create, &t->sums.adopted, err);
+}
+
+enum dr_rc take_publish(struct take *t, struct dr_err *err)
+{
+    if (t->twin)
+        t->sums.adopted = true;
+    else if (pool_run(t->o.env->pool, publish, t, t->o.cancel, err))
+        return dr_wrap(err, "publish");
+    const struct manifest *m = take_manifest(t);
+    for (unsigned i = 0; i < m->object_count; i++) {
+        t->sums.plain_bytes += m->objects[i].plain_bytes;
+        t->sums.stored_bytes += m->objects[i].stored_bytes;
+    }
+    return DR_OK;
+}
+
+enum dr_rc take_all(struct take *t, struct dr_err *err)
+{
+    if (take_data(t, err) || take_read_back(t, err))
+        return err->rc;
+    return take_publish(t, err);
+}
+
+static enum dr_rc remove_create(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    (void)cancel;
+    (void)err;
+    create_free(item);
+    return DR_OK;
+}
+
+void take_free(struct take *t)
+{
+    if (!t)
+        return;
+    if (t->create)
+        (void)pool_run(t->o.env->pool, remove_create, t->create, NULL, NULL);
+    manifest_free(t->twin);
+    take_list_free(t->roots);
+    take_list_free(t->exclude);
+    take_facts_free(t->facts);
+    dr_pg_url_free(&t->url);
+    free(t);
+}
+
+const struct take_sums *take_sums(const struct take *t)
+{
+    return &t->sums;
+}
+
+const struct manifest *take_manifest(const struct take *t)
+{
+    return t->twin ? t->twin : create_manifest(t->create);
+}
+
+uint64_t take_expected_bytes(const struct take *t)
+{
+    return t->expected_bytes;
+}

@@ -1,0 +1,227 @@
+/* verify: decrypts and re-hashes every byte of backups and compares them with index, manifest and
+ * catalog. Least recently proven first; what fails is recorded and does not stop the rest. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/wire/args.h"
+#include "worker/backup/container.h"
+#include "worker/backup/handle.h"
+#include "worker/backup/prove.h"
+#include "worker/backup/store.h"
+#include "worker/core/pool.h"
+#include "worker/job/job.h"
+#include "worker/task/tasks.h"
+
+struct checked {
+    char backup_id[64];
+    uint64_t bytes; /* stored, read */
+    enum dr_rc rc;
+    char reason[32], object[80], message[256];
+};
+
+struct verify {
+    char backup_id[64]; /* "": all */
+    uint64_t budget;    /* stored bytes; 0: no limit */
+    struct store_entry *entries;
+    size_t count;
+    struct checked *checked;
+    size_t done, bad;
+    uint64_t bytes;
+    unsigned unrecorded;
+};
+
+static enum dr_rc decode(const struct dr_args *args, void *state, struct dr_err *err)
+{
+    struct verify *v = state;
+    const char *id = dr_args_str(args, "backup_id");
+    if (id && dr_args_bool(args, "all"))
+        return dr_fail(err, DR_E_INVALID, "a.backup_id and a.all exclude each other");
+    (void)snprintf(v->backup_id, sizeof v->backup_id, "%s", id ? id : "");
+    v->budget = dr_args_has(args, "budget_bytes") ? dr_args_u64(args, "budget_bytes") : 0;
+    return DR_OK;
+}
+
+static struct store *store_of(struct job *j, struct dr_err *err)
+{
+    struct store *s = job_services(j)->store;
+    if (!s)
+        (void)dr_fail(err, DR_E_CONFIG, "BACKUP_DIRECTORY is not set on this worker");
+    return s;
+}
+
+static int least_proven(const void *a, const void *b)
+{
+    const struct store_entry *x = a, *y = b;
+    if (x->verified_at_ms != y->verified_at_ms)
+        return x->verified_at_ms < y->verified_at_ms ? -1 : 1;
+    return strcmp(x->backup_id, y->backup_id);
+}
+
+struct listing {
+    struct verify *v;
+    struct store *store;
+};
+
+static enum dr_rc list(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    const struct listing *l = item;
+    struct verify *v = l->v;
+    size_t kept = 0;
+    (void)cancel;
+    if (store_audit(l->store, &v->unrecorded, err))
+        return dr_wrap(err, "catalog");
+    if (store_list(l->store, &v->entries, &v->count, err))
+        return err->rc;
+    for (size_t i = 0; i < v->count; i++)
+        if (v->backup_id[0] ? strcmp(v->entries[i].backup_id, v->backup_id) == 0
+                            : !v->entries[i].tombstoned_at_ms)
+            v->entries[kept++] = v->entries[i];
+    v->count = kept;
+    qsort(v->entries, kept, sizeof *v->entries, least_proven);
+    v->checked = dr_xarray(kept + 1, sizeof *v->checked);
+    if (!kept && v->backup_id[0]) {
+        (void)dr_fail(err, DR_E_NOT_FOUND, "no backup '%s'", v->backup_id);
+        return dr_err_field(err, "a.backup_id", v->backup_id, strlen(v->backup_id));
+    }
+    return DR_OK;
+}
+
+static enum dr_rc look(struct job *j, struct dr_err *err)
+{
+    struct listing l = {job_state(j), store_of(j, err)};
+    return l.store ? pool_run(job_services(j)->pool, list, &l, job_cancel_token(j), err) : err->rc;
+}
+
+struct checking {
+    struct store *store;
+    struct checked *c;
+    _Atomic uint64_t *progress;
+};
+
+static enum dr_rc record(struct store *s, const struct checked *c, struct dr_err *err)
+{
+    char data[160];
+    (void)snprintf(data, sizeof data, "{\"bytes\":%llu,\"ok\":%s%s%s%s}",
+                   (unsigned long long)c->bytes, c->rc ? "false" : "true",
+                   c->rc ? ",\"class\":\"" : "", c->rc ? c->reason : "", c->rc ? "\"" : "");
+    return store_append(s, "verified", c->backup_id, data, err);
+}
+
+/* A backup that is not what it says is a finding; only what keeps us from looking is an error. */
+static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct checking *k = item;
+    struct checked *c = k->c;
+    struct backup_handle *h = NULL;
+    struct prove_sums sums = {0};
+    struct dr_err found = {0};
+    const struct prove_options o = {
+        .cancel = cancel, .progress = k->progress, .threads = container_threads()};
+    if (!handle_open(k->store, c->backup_id, &h, &found) && !prove_backup(h, &o, &sums, &found))
+        (void)handle_recorded(h, &found);
+    handle_close(h);
+    if (found.rc && found.rc != DR_E_INTEGRITY && found.rc != DR_E_KEY) {
+        *err = found;
+        return err->rc;
+    }
+    c->rc = found.rc;
+    c->bytes = sums.stored_bytes;
+    (void)snprintf(c->reason, sizeof c->reason, "%s", found.reason);
+    (void)snprintf(c->object, sizeof c->object, "%s", sums.bad[0] ? sums.bad : c->backup_id);
+    (void)snprintf(c->message, sizeof c->message, "%s", found.msg);
+    return record(k->store, c, err);
+}
+
+static enum dr_rc prove(struct job *j, struct dr_err *err)
+{
+    struct verify *v = job_state(j);
+    uint64_t total = 0, spent = 0;
+    for (size_t i = 0; i < v->count; i++)
+        total += v->entries[i].plain_bytes;
+    job_progress_total(j, total);
+    for (size_t i = 0; i < v->count; i++) {
+        struct checked *c = &v->checked[v->done];
+        struct checking k = {job_services(j)->store, c, job_progress_counter(j)};
+        if (v->budget && i && spent + v->entries[i].stored_bytes > v->budget)
+            break;
+        spent += v->entries[i].stored_bytes;
+        (void)snprintf(c->backup_id, sizeof c->backup_id, "%s", v->entries[i].backup_id);
+        job_message(j, "%s", c->backup_id);
+        if (pool_run_long(job_services(j)->pool, check, &k, job_cancel_token(j), err))
+            return dr_wrap(err, "%s", c->backup_id);
+        v->done++;
+        v->bytes += c->bytes;
+        v->bad += c->rc != DR_OK;
+        if (c->rc)
+            dr_log(DR_LOG_ERROR, "verify.bad", "backup", c->backup_id, "object", c->object,
+                   "class", c->reason, "what", c->message, NULL);
+    }
+    return DR_OK;
+}
+
+static enum dr_rc judge(struct job *j, struct dr_err *err)
+{
+    const struct verify *v = job_state(j);
+    for (size_t i = 0; i < v->done; i++)
+        if (v->checked[i].rc) {
+            const struct checked *c = &v->checked[i];
+            (void)dr_fail(err, c->rc, "%zu of %zu backups are damaged; first %s: %s", v->bad,
+                          v->done, c->object, c->message);
+            return dr_err_reason(err, c->reason);
+        }
+    job_summary(j, "%zu backup%s proven, %llu bytes read", v->done, v->done == 1 ? "" : "s",
+                (unsigned long long)v->bytes);
+    return DR_OK;
+}
+
+static unsigned result(struct job *j, struct dr_buf *map)
+{
+    const struct verify *v = job_state(j);
+    dr_pack_text(map, "checked");
+    dr_pack_array(map, v->done);
+    for (size_t i = 0; i < v->done; i++)
+        dr_pack_text(map, v->checked[i].backup_id);
+    dr_pack_text(map, "bytes");
+    dr_pack_uint(map, v->bytes);
+    dr_pack_text(map, "bad");
+    dr_pack_array(map, v->bad);
+    for (size_t i = 0; i < v->done; i++) {
+        const struct checked *c = &v->checked[i];
+        if (!c->rc)
+            continue;
+        dr_pack_map(map, 4);
+        dr_pack_pair(map, "backup_id", c->backup_id);
+        dr_pack_pair(map, "object", c->object);
+        dr_pack_pair(map, "class", c->reason);
+        dr_pack_pair(map, "message", c->message);
+    }
+    return 3;
+}
+
+static void fini(void *state)
+{
+    struct verify *v = state;
+    free(v->entries);
+    free(v->checked);
+}
+
+static const struct job_step steps[] = {
+    {"catalog", 2, 0, look, NULL},
+    {"prove", 97, 0, prove, NULL},
+    {"judge", 1, 0, judge, NULL},
+    {0},
+};
+
+const struct job_task task_verify = {
+    .type = "verify",
+    .flags = TASK_HEAVY,
+    .default_slots = 1,
+    .state_bytes = sizeof(struct verify),
+    .decode = decode,
+    .steps = steps,
+    .result = result,
+    .fini = fini,
+};
