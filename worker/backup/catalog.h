@@ -26,7 +26,7 @@ struct catalog_head {
 
 struct catalog_record {
     uint64_t seq;
-    unsigned char sha256[32]; /* of the line */
+    unsigned char sha256[32], prev[32]; /* of the line, and of the one before it */
     char type[24], backup_id[64];
     int64_t at_ms;
     /* of data, where the type has them */
