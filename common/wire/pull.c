@@ -169,32 +169,43 @@ bool dr_pull_nil(struct dr_pull *p)
     return true;
 }
 
+/* Scalars: nil, booleans, numbers, fixext. */
+static void skip_plain(struct dr_pull *p, unsigned t)
+{
+    static const unsigned char bytes[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 1,
+                                          2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17}; /* from 0xc0 */
+    if (t == 0xc1)
+        p->bad = true;
+    (void)take(p, 1 + (t >= 0xc0 && t <= 0xd8 ? bytes[t - 0xc0] : 0u));
+}
+
+static void skip_ext(struct dr_pull *p, unsigned t)
+{
+    p->at++;
+    uint64_t n = number(p, 1u << (t - 0xc7));
+    (void)take(p, 1);
+    (void)take(p, (size_t)n);
+}
+
 void dr_pull_skip(struct dr_pull *p, unsigned depth)
 {
-    static const unsigned char fixed[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 8, 1,
-                                          2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17}; /* from 0xc0 */
     unsigned t = p->at < p->end && !p->bad ? *p->at : 0xc1;
+    bool map = (t & 0xf0) == 0x80 || t == 0xde || t == 0xdf;
     size_t n = 0;
     if ((t & 0xe0) == 0xa0 || (t >= 0xd9 && t <= 0xdb)) {
         (void)dr_pull_str(p, &n);
     } else if (t >= 0xc4 && t <= 0xc6) {
         (void)dr_pull_bin(p, &n);
     } else if (t >= 0xc7 && t <= 0xc9) {
-        p->at++;
-        n = (size_t)number(p, 1u << (t - 0xc7));
-        (void)take(p, 1);
-        (void)take(p, n);
-    } else if ((t & 0xe0) == 0x80 || (t >= 0xdc && t <= 0xdf)) {
-        bool map = (t & 0xf0) == 0x80 || t >= 0xde;
+        skip_ext(p, t);
+    } else if (map || (t & 0xf0) == 0x90 || t == 0xdc || t == 0xdd) {
         n = map ? 2 * dr_pull_map(p, 2) : dr_pull_array(p, 1);
         if (depth == 0)
             p->bad = true;
         for (size_t i = 0; i < n && !p->bad; i++)
             dr_pull_skip(p, depth - 1);
-    } else if (t == 0xc1) {
-        p->bad = true;
     } else {
-        (void)take(p, 1 + (t >= 0xc0 && t <= 0xd8 ? fixed[t - 0xc0] : 0u));
+        skip_plain(p, t);
     }
 }
 

@@ -70,7 +70,7 @@ enum dr_rc create_new(const struct create_spec *spec, struct create **out, struc
     c->objects = spec->objects;
     c->level = spec->level;
     c->threads = spec->threads;
-    store_backup_id(spec->t_start_ms, spec->kind, spec->job_id, m->backup_id);
+    names_backup_id(spec->t_start_ms, spec->kind, spec->job_id, m->backup_id);
     (void)snprintf(m->job_id, sizeof m->job_id, "%s", spec->job_id);
     (void)snprintf(m->series, sizeof m->series, "%s", spec->series);
     (void)snprintf(m->class, sizeof m->class, "%s", spec->class);

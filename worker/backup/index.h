@@ -39,7 +39,8 @@ struct index_setting {
 
 /* data NULL: not set (nil). What a dump without -C loses. */
 struct index_properties {
-    struct pipe_bytes name, owner, tablespace, encoding, provider, collate, ctype, locale, comment;
+    struct pipe_bytes name, owner, tablespace, encoding, provider, collate, ctype, locale, comment,
+        lc_monetary; /* of the session that dumped: money is restored under the same */
     int64_t connlimit;
     bool has_acl;
     struct pipe_bytes *acl;

@@ -134,14 +134,14 @@ static enum dr_rc pull_settings(struct index_lists *l, struct dr_pull *p,
     return DR_OK;
 }
 
-enum { PROPERTY_CONNLIMIT = 9, PROPERTY_ACL, PROPERTY_SETTINGS, PROPERTIES };
+enum { PROPERTY_CONNLIMIT = 10, PROPERTY_ACL, PROPERTY_SETTINGS, PROPERTIES };
 
 /* Which property a key names; PROPERTIES: none that this version knows. */
 static unsigned property(const unsigned char *key, size_t len)
 {
-    static const char *const keys[PROPERTIES] = {"name",     "owner",     "tablespace", "encoding",
-                                                 "provider", "collate",   "ctype",      "locale",
-                                                 "comment",  "connlimit", "acl",        "settings"};
+    static const char *const keys[PROPERTIES] = {
+        "name",   "owner",   "tablespace",  "encoding",  "provider", "collate", "ctype",
+        "locale", "comment", "lc_monetary", "connlimit", "acl",      "settings"};
     unsigned i = 0;
     while (i < PROPERTIES && (strlen(keys[i]) != len || memcmp(keys[i], key, len) != 0))
         i++;
@@ -151,9 +151,9 @@ static unsigned property(const unsigned char *key, size_t len)
 static enum dr_rc pull_properties(struct index_lists *l, struct dr_pull *p,
                                   struct index_properties *out, struct dr_err *err)
 {
-    struct pipe_bytes *const texts[] = {&out->name,     &out->owner,    &out->tablespace,
-                                        &out->encoding, &out->provider, &out->collate,
-                                        &out->ctype,    &out->locale,   &out->comment};
+    struct pipe_bytes *const texts[] = {
+        &out->name,    &out->owner, &out->tablespace, &out->encoding, &out->provider,
+        &out->collate, &out->ctype, &out->locale,     &out->comment,  &out->lc_monetary};
     size_t n = dr_pull_map(p, 2);
     unsigned seen = 0;
     bool has;

@@ -210,7 +210,7 @@ enum dr_rc index_put_properties(struct index_writer *w, const struct index_prope
                                 struct dr_err *err)
 {
     struct dr_buf *b = open_record(w, "p", 2);
-    dr_pack_map(b, 12);
+    dr_pack_map(b, 13);
     put_named(b, "name", p->name);
     put_named(b, "owner", p->owner);
     put_named(b, "tablespace", p->tablespace);
@@ -220,6 +220,7 @@ enum dr_rc index_put_properties(struct index_writer *w, const struct index_prope
     put_named(b, "ctype", p->ctype);
     put_named(b, "locale", p->locale);
     put_named(b, "comment", p->comment);
+    put_named(b, "lc_monetary", p->lc_monetary);
     dr_pack_text(b, "connlimit");
     dr_pack_int(b, p->connlimit);
     dr_pack_text(b, "acl");

@@ -30,15 +30,16 @@ static bool same_file(int dirfd, const char *path, int fd)
 static int open_it(int dirfd, const char *path, enum lock_kind kind)
 {
     int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-    if (kind == LOCK_MAKE)
+    if (kind == LOCK_ALONE_MAKE)
         return openat(dirfd, path, flags | O_RDWR | O_CREAT, 0600);
-    return openat(dirfd, path, flags | (kind == LOCK_READ ? O_RDONLY : O_RDWR));
+    return openat(dirfd, path, flags | (kind == LOCK_SHARED ? O_RDONLY : O_RDWR));
 }
 
 enum dr_rc lock_take(int dirfd, const char *path, enum lock_kind kind, uint64_t wait_ms, int *fd,
                      struct dr_err *err)
 {
-    const struct flock f = {.l_type = kind == LOCK_READ ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+    const struct flock f = {.l_type = kind == LOCK_SHARED ? F_RDLCK : F_WRLCK,
+                            .l_whence = SEEK_SET};
     int64_t until = dr_clock_ms() + (int64_t)wait_ms;
     unsigned us = PAUSE_MIN_US;
     for (;;) {

@@ -11,9 +11,9 @@
 struct cancel;
 
 enum lock_kind {
-    LOCK_READ,  /* opens read-only */
-    LOCK_WRITE, /* opens read-write */
-    LOCK_MAKE   /* as LOCK_WRITE, makes the file */
+    LOCK_SHARED,    /* opens read-only */
+    LOCK_ALONE,     /* opens read-write */
+    LOCK_ALONE_MAKE /* as LOCK_ALONE, makes the file */
 };
 
 /* *fd holds the lock until it is closed. wait_ms 0: LOCKED at once. NOT_FOUND: no such file. */

@@ -54,7 +54,7 @@ enum dr_rc take_begin(const struct take_order *o, struct take **out, struct dr_e
     t->o = *o;
     (void)snprintf(t->job_id, sizeof t->job_id, "%s", o->job_id);
     (void)snprintf(t->ticket, sizeof t->ticket, "%s", o->ticket);
-    store_run_name(o->env->ns, t->job_id, t->run);
+    names_run(o->env->ns, t->job_id, t->run);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (strcmp(kinds[i]->name, o->kind) == 0)
             t->kind = kinds[i];

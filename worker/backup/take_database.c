@@ -229,7 +229,7 @@ static enum dr_rc begin(struct take *t, struct dr_err *err)
     if (dr_pg_url_parse((const char *)url->bytes, &t->url, err))
         return dr_wrap(err, "DATABASE_URL");
     (void)snprintf(t->dbname, sizeof t->dbname, "%s", t->o.dbname ? t->o.dbname : t->url.dbname);
-    store_series("database", t->dbname, strlen(t->dbname), t->series);
+    names_series("database", t->dbname, strlen(t->dbname), t->series);
     return DR_OK;
 }
 

@@ -85,7 +85,7 @@ enum dr_rc take_roots(const struct dr_config *c, const char *option, char ***out
 
 static enum dr_rc begin(struct take *t, struct dr_err *err)
 {
-    store_series(t->kind->name, NULL, 0, t->series);
+    names_series(t->kind->name, NULL, 0, t->series);
     t->exclude = take_list(t->o.env->config, "BACKUP_EXCLUDE");
     return take_roots(t->o.env->config, t->kind->option, &t->roots, err);
 }

@@ -1,0 +1,309 @@
+/* What the store knows of its backups: the catalog folded into a compact list, and the manifests
+ * it names. A manifest is read once while it is believed; damage is looked at again each time. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "common/str.h"
+#include "worker/backup/disk.h"
+#include "worker/backup/keyring.h"
+#include "worker/backup/lock.h"
+#include "worker/backup/store_internal.h"
+
+struct store_item *store_find(struct store *s, const char *backup_id)
+{
+    for (size_t i = s->count; i-- > 0;)
+        if (strcmp(s->items[i].entry.backup_id, backup_id) == 0)
+            return &s->items[i];
+    return NULL;
+}
+
+/* What the id alone tells, for a backup whose manifest is not believed. */
+static void entry_from_id(struct store_entry *e, const char *id)
+{
+    char t[DR_TIME_TEXT];
+    (void)snprintf(e->backup_id, sizeof e->backup_id, "%s", id);
+    (void)snprintf(e->kind, sizeof e->kind, "%.*s", (int)strcspn(id + 17, "-"), id + 17);
+    (void)snprintf(t, sizeof t, "%.4s-%.2s-%.2sT%.2s:%.2s:%.2sZ", id, id + 4, id + 6, id + 9,
+                   id + 11, id + 13);
+    if (dr_parse_time(t, &e->t_start_ms))
+        e->t_point_ms = e->t_end_ms = e->t_start_ms;
+}
+
+static struct store_item *add_item(struct store *s, const char *backup_id)
+{
+    if (s->count == s->cap) {
+        s->cap = s->cap ? s->cap * 2 : 64;
+        s->items = dr_xrealloc(s->items, s->cap * sizeof *s->items);
+    }
+    struct store_item *it = &s->items[s->count++];
+    memset(it, 0, sizeof *it);
+    entry_from_id(&it->entry, backup_id);
+    it->entry.recorded = true;
+    return it;
+}
+
+static void fold_added(struct store *s, struct store_item *it, const struct catalog_record *r)
+{
+    if (!it)
+        it = add_item(s, r->backup_id);
+    it->loaded = it->purged = false;
+    memcpy(it->entry.manifest_sha256, r->manifest_sha256, 32);
+    it->entry.verified_at_ms = r->verified_at_ms;
+    it->entry.verified_ok = r->verified_at_ms > 0;
+    it->entry.tombstoned_at_ms = 0;
+}
+
+static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err *err)
+{
+    struct store *s = arg;
+    struct store_item *it = r->backup_id[0] ? store_find(s, r->backup_id) : NULL;
+    (void)err;
+    if (strcmp(r->type, "added") == 0 && r->backup_id[0])
+        fold_added(s, it, r);
+    else if (!it)
+        return DR_OK; /* of another kind, or a later version's */
+    else if (strcmp(r->type, "verified") == 0) {
+        it->entry.verified_at_ms = r->at_ms;
+        it->entry.verified_ok = r->has_ok ? r->ok : true;
+    } else if (strcmp(r->type, "drilled") == 0)
+        it->entry.drilled_at_ms = r->at_ms;
+    else if (strcmp(r->type, "offsite") == 0)
+        it->entry.offsite_at_ms = r->at_ms;
+    else if (strcmp(r->type, "tombstoned") == 0)
+        it->entry.tombstoned_at_ms = r->at_ms;
+    else if (strcmp(r->type, "restored") == 0)
+        it->entry.tombstoned_at_ms = 0;
+    else if (strcmp(r->type, "purged") == 0)
+        it->purged = true;
+    else if (strcmp(r->type, "pinned") == 0)
+        it->entry.pinned = true;
+    else if (strcmp(r->type, "unpinned") == 0)
+        it->entry.pinned = false;
+    return DR_OK;
+}
+
+static enum dr_rc went_back(struct store *s, const struct catalog_head *now, struct dr_err *err)
+{
+    (void)dr_fail(err, DR_E_INTEGRITY, "catalog: the head went back from record %llu to %llu",
+                  (unsigned long long)s->head.seq, (unsigned long long)now->seq);
+    return dr_err_reason(err, "head-rollback");
+}
+
+enum dr_rc store_refresh(struct store *s, struct dr_err *err)
+{
+    struct catalog_head now;
+    enum dr_rc rc = catalog_read_head(s->dirfd, s->keys, &now, err);
+    if (rc)
+        return rc;
+    if (now.seq < s->head.seq ||
+        (now.seq == s->head.seq && memcmp(now.sha256, s->head.sha256, 32) != 0))
+        return went_back(s, &now, err);
+    if (s->head.seq == 0)
+        s->count = 0;
+    rc = catalog_replay(s->dirfd, &now, s->head.seq + 1, s->head.sha256, fold, s, NULL, err);
+    if (rc)
+        memset(&s->head, 0, sizeof s->head); /* half folded: begin again */
+    else
+        s->head = now;
+    return rc;
+}
+
+static void entry_from_manifest(struct store_entry *e, const struct manifest *m)
+{
+    memcpy(e->job_id, m->job_id, sizeof e->job_id);
+    memcpy(e->kind, m->kind, sizeof e->kind);
+    memcpy(e->class, m->class, sizeof e->class);
+    memcpy(e->series, m->series, sizeof e->series);
+    e->seq = m->seq;
+    e->t_start_ms = m->t_start_ms;
+    e->t_point_ms = m->t_point_ms;
+    e->t_end_ms = m->t_end_ms;
+    e->plain_bytes = e->stored_bytes = 0;
+    for (unsigned i = 0; i < m->object_count; i++) {
+        e->plain_bytes += m->objects[i].plain_bytes;
+        e->stored_bytes += m->objects[i].stored_bytes;
+    }
+}
+
+static void load(struct store *s, struct store_item *it)
+{
+    struct manifest *m = NULL;
+    struct dr_err why = {0};
+    unsigned char sha[32];
+    enum dr_rc rc = handle_read_manifest(s, it->entry.tombstoned_at_ms ? "trash" : "backups",
+                                         it->entry.backup_id, &m, sha, &why);
+    it->entry.bad[0] = 0;
+    if (rc)
+        (void)snprintf(it->entry.bad, sizeof it->entry.bad, "%s",
+                       why.reason[0] ? why.reason : dr_rc_name(rc));
+    else if (memcmp(sha, it->entry.manifest_sha256, 32) != 0)
+        (void)snprintf(it->entry.bad, sizeof it->entry.bad, "catalog-manifest");
+    if (!rc) {
+        it->key_generation = m->key_generation;
+        if (!it->entry.bad[0])
+            entry_from_manifest(&it->entry, m);
+    }
+    it->loaded = !it->entry.bad[0];
+    manifest_free(m);
+}
+
+void store_load_manifests(struct store *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (!s->items[i].loaded && !s->items[i].purged)
+            load(s, &s->items[i]);
+}
+
+enum dr_rc store_check_generation(struct store *s, struct dr_err *err)
+{
+    store_load_manifests(s);
+    for (size_t i = 0; i < s->count; i++)
+        if (!s->items[i].purged && s->items[i].key_generation > s->head.generation) {
+            (void)dr_fail(err, DR_E_INTEGRITY,
+                          "catalog/head.json is signed by generation %u, but %s is of %u",
+                          s->head.generation, s->items[i].entry.backup_id,
+                          s->items[i].key_generation);
+            return dr_err_reason(err, "head-generation");
+        }
+    return DR_OK;
+}
+
+struct unrecorded {
+    struct store *store;
+    enum dr_rc (*fn)(void *arg, const char *id, struct dr_err *err);
+    void *arg;
+};
+
+static enum dr_rc one_folder(void *arg, const char *name, struct dr_err *err)
+{
+    struct unrecorded *u = arg;
+    if (!names_is_backup_id(name) || store_find(u->store, name))
+        return DR_OK;
+    return u->fn(u->arg, name, err);
+}
+
+enum dr_rc store_each_unrecorded(struct store *s,
+                                 enum dr_rc (*fn)(void *arg, const char *id, struct dr_err *err),
+                                 void *arg, struct dr_err *err)
+{
+    struct unrecorded u = {s, fn, arg};
+    if (!disk_exists(s->dirfd, "backups"))
+        return DR_OK;
+    return disk_each(s->dirfd, "backups", one_folder, &u, err);
+}
+
+struct listing {
+    struct store *store;
+    struct store_entry *entries;
+    size_t count, cap;
+};
+
+static struct store_entry *list_add(struct listing *l)
+{
+    if (l->count == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 64;
+        l->entries = dr_xrealloc(l->entries, l->cap * sizeof *l->entries);
+    }
+    return memset(&l->entries[l->count++], 0, sizeof *l->entries);
+}
+
+static enum dr_rc list_unrecorded(void *arg, const char *id, struct dr_err *err)
+{
+    struct listing *l = arg;
+    struct store_item it = {0};
+    (void)err;
+    entry_from_id(&it.entry, id);
+    struct manifest *m = NULL;
+    struct dr_err why = {0};
+    enum dr_rc rc =
+        handle_read_manifest(l->store, "backups", id, &m, it.entry.manifest_sha256, &why);
+    if (rc)
+        (void)snprintf(it.entry.bad, sizeof it.entry.bad, "%s",
+                       why.reason[0] ? why.reason : dr_rc_name(rc));
+    else
+        entry_from_manifest(&it.entry, m);
+    manifest_free(m);
+    *list_add(l) = it.entry;
+    return DR_OK;
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct store_entry *x = a, *y = b;
+    if (x->t_point_ms != y->t_point_ms)
+        return x->t_point_ms < y->t_point_ms ? 1 : -1;
+    return strcmp(y->backup_id, x->backup_id);
+}
+
+enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count, struct dr_err *err)
+{
+    struct listing l = {.store = s};
+    (void)pthread_mutex_lock(&s->mutex);
+    enum dr_rc rc =
+        s->head.seq || disk_exists(s->dirfd, "catalog/head.json") ? store_refresh(s, err) : DR_OK;
+    if (!rc)
+        store_load_manifests(s);
+    for (size_t i = 0; !rc && i < s->count; i++)
+        if (!s->items[i].purged)
+            *list_add(&l) = s->items[i].entry;
+    if (!rc)
+        rc = store_each_unrecorded(s, list_unrecorded, &l, err);
+    (void)pthread_mutex_unlock(&s->mutex);
+    if (rc) {
+        free(l.entries);
+        return rc;
+    }
+    if (l.count)
+        qsort(l.entries, l.count, sizeof *l.entries, newest_first);
+    *out = l.entries;
+    *count = l.count;
+    return DR_OK;
+}
+
+static enum dr_rc count_one(void *arg, const char *id, struct dr_err *err)
+{
+    (void)id;
+    (void)err;
+    ++*(unsigned *)arg;
+    return DR_OK;
+}
+
+static enum dr_rc audit(struct store *s, unsigned *unrecorded, struct dr_err *err)
+{
+    static const unsigned char zeros[32];
+    bool ahead = false;
+    enum dr_rc rc = store_refresh(s, err);
+    if (!rc)
+        rc = catalog_replay(s->dirfd, &s->head, 1, zeros, NULL, NULL, &ahead, err);
+    if (!rc && ahead) {
+        (void)dr_fail(err, rc = DR_E_INTEGRITY, "catalog: records lie behind the signed head %llu",
+                      (unsigned long long)s->head.seq);
+        (void)dr_err_reason(err, "catalog-ahead");
+    }
+    if (!rc)
+        rc = store_check_generation(s, err);
+    *unrecorded = 0;
+    return rc ? rc : store_each_unrecorded(s, count_one, unrecorded, err);
+}
+
+enum dr_rc store_audit(struct store *s, unsigned *unrecorded, struct dr_err *err)
+{
+    unsigned found = 0;
+    int lock = -1;
+    enum dr_rc rc = DR_OK;
+    /* Keeps writers out, so that nothing can lie behind the head for a good reason. */
+    if (disk_exists(s->dirfd, "catalog/lock"))
+        rc = lock_take(s->dirfd, "catalog/lock", LOCK_SHARED, STORE_LOCK_WAIT_MS, &lock, err);
+    if (rc)
+        return rc;
+    (void)pthread_mutex_lock(&s->mutex);
+    rc = audit(s, &found, err);
+    (void)pthread_mutex_unlock(&s->mutex);
+    lock_drop(&lock);
+    if (unrecorded)
+        *unrecorded = found;
+    return rc;
+}
