@@ -65,7 +65,7 @@ def _clean():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _template(fill, major):
+def template(fill=None, major=None):
     """A stopped data folder, filled by fill(cluster); made once a process."""
     key = (fill, major)
     if key not in _templates:
@@ -73,7 +73,7 @@ def _template(fill, major):
         _temporary.append(folder)
         if fill:
             shutil.rmtree(folder)
-            subprocess.run(["cp", "-a", _template(None, major), folder], check=True)
+            subprocess.run(["cp", "-a", template(None, major), folder], check=True)
             cluster = Cluster(None, major, folder=folder)
             try:
                 fill(cluster)
@@ -99,7 +99,7 @@ class Cluster:
         self.dir = folder or _folder("dr-pg-")
         if self.own:
             self.dir.rmdir()
-            subprocess.run(["cp", "-a", "--reflink=auto", _template(fill, major), self.dir], check=True)
+            subprocess.run(["cp", "-a", "--reflink=auto", template(fill, major), self.dir], check=True)
         self.data = self.dir / "data"
         self.settings = settings
         self.port = self._free_port() if tcp else 5432

@@ -16,8 +16,8 @@ CREATE DATABASE {name} OWNER gold;
 
 SCHEMA = r"""
 SET client_min_messages = warning;
-CREATE FUNCTION pg_temp.r(what text, n bigint, below bigint) RETURNS bigint LANGUAGE sql IMMUTABLE
-    AS $$ SELECT ('x' || substr(md5(what || n), 1, 12))::bit(48)::bigint % below $$;
+CREATE FUNCTION pg_temp.r(what bigint, n bigint, below bigint) RETURNS bigint LANGUAGE sql IMMUTABLE
+    AS $$ SELECT (hashint8extended(n, what) & 9223372036854775807) % below $$;
 CREATE TABLE customers (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL, email text UNIQUE, note text, born date, vip boolean NOT NULL DEFAULT false);
@@ -26,18 +26,18 @@ CREATE TABLE products (
     sku char(12) NOT NULL, title text NOT NULL, grams numeric(10,3) NOT NULL CHECK (grams > 0),
     attributes jsonb NOT NULL DEFAULT '{}', picture bytea, tags text[]);
 CREATE TABLE prices (
-    product_id integer NOT NULL REFERENCES products, at timestamptz NOT NULL, usd numeric(12,4) NOT NULL,
+    product_id integer NOT NULL, at timestamptz NOT NULL, usd numeric(12,4) NOT NULL,
     till money, PRIMARY KEY (product_id, at));
 CREATE TABLE orders (
-    id bigint NOT NULL, customer_id integer NOT NULL REFERENCES customers ON DELETE CASCADE,
+    id bigint NOT NULL, customer_id integer NOT NULL,
     placed_at timestamptz NOT NULL, state text NOT NULL, note text, total double precision,
     PRIMARY KEY (id, placed_at)) PARTITION BY RANGE (placed_at);
 CREATE TABLE orders_2024 PARTITION OF orders FOR VALUES FROM ('2024-01-01Z') TO ('2025-01-01Z');
 CREATE TABLE orders_2025 PARTITION OF orders FOR VALUES FROM ('2025-01-01Z') TO ('2026-01-01Z');
 CREATE TABLE orders_rest PARTITION OF orders DEFAULT;
 CREATE TABLE order_items (
-    order_id bigint NOT NULL, line smallint NOT NULL, product_id integer NOT NULL REFERENCES products,
-    pieces integer NOT NULL, usd numeric(12,2) NOT NULL,
+    order_id bigint NOT NULL, line smallint NOT NULL, product_id integer NOT NULL,
+    pieces integer NOT NULL, usd numeric(12,2) NOT NULL, engraving text,
     worth numeric(14,2) GENERATED ALWAYS AS (pieces * usd) STORED, PRIMARY KEY (order_id, line));
 CREATE SEQUENCE invoice_number START 70000 INCREMENT 3 OWNED BY orders.id;
 CREATE SEQUENCE never_used;
@@ -45,33 +45,37 @@ CREATE SEQUENCE never_used;
 
 FILL = r"""
 INSERT INTO customers (name, email, note, born, vip)
-    SELECT (ARRAY['Ada','Bohumil','Çelik','Dvořák','O''Neil','渡辺','Ørsted'])[1 + pg_temp.r('n', i, 7)] || ' ' || i, 'c' || i || '@example.net',
-           CASE pg_temp.r('k', i, 6) WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN E'tab\there\nand a line \\. \\N'
-                WHEN 3 THEN E'\\\\.' ELSE 'likes rings of ' || pg_temp.r('l', i, 24) || ' carat' END,
-           date '1950-01-01' + pg_temp.r('b', i, 20000)::int, pg_temp.r('v', i, 20) = 0
+    SELECT (ARRAY['Ada','Bohumil','Çelik','Dvořák','O''Neil','渡辺','Ørsted'])[1 + pg_temp.r(1, i, 7)] || ' ' || i, 'c' || i || '@example.net',
+           CASE pg_temp.r(2, i, 6) WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN E'tab\there\nand a line \\. \\N'
+                WHEN 3 THEN E'\\\\.' ELSE 'likes rings of ' || pg_temp.r(3, i, 24) || ' carat' END,
+           date '1950-01-01' + pg_temp.r(4, i, 20000)::int, pg_temp.r(5, i, 20) = 0
     FROM generate_series(1, {customers}) i;
 INSERT INTO products (sku, title, grams, attributes, picture, tags)
-    SELECT 'AU' || lpad(i::text, 8, '0'), 'bar no. ' || i, 1 + pg_temp.r('g', i, 400000)::numeric / 1000,
-           jsonb_build_object('carat', 8 + pg_temp.r('c', i, 17), 'maker', md5('m' || i % 40), 'hollow', i % 3 = 0),
+    SELECT 'AU' || lpad(i::text, 8, '0'), 'bar no. ' || i, 1 + pg_temp.r(6, i, 400000)::numeric / 1000,
+           jsonb_build_object('carat', 8 + pg_temp.r(7, i, 17), 'maker', md5('m' || i % 40), 'hollow', i % 3 = 0),
            CASE WHEN i % 4 = 0 THEN decode(repeat(md5('p' || i), (1 + i % 16)), 'hex') END,
            ARRAY['gold', 'lot "' || i % 9 || '"', NULL]
     FROM generate_series(1, {products}) i;
 INSERT INTO prices
-    SELECT 1000 + 5 * pg_temp.r('pp', i / 50, {products}), timestamptz '2024-01-01 00:00Z' + i * interval '1 minute',
-           1900 + pg_temp.r('pu', i, 9000000)::numeric / 10000, (pg_temp.r('pm', i, 100000)::numeric / 100)::money
+    SELECT 1000 + 5 * pg_temp.r(8, i / 50, {products}), timestamptz '2024-01-01 00:00Z' + i * interval '1 minute',
+           1900 + pg_temp.r(9, i, 9000000)::numeric / 10000, (pg_temp.r(10, i, 100000)::numeric / 100)::money
     FROM generate_series(1, {prices}) i;
 INSERT INTO orders
-    SELECT i, 1 + pg_temp.r('oc', i, {customers}), timestamptz '2024-02-01 00:00Z' + pg_temp.r('ot', i, 94608000) * interval '1 second',
-           (ARRAY['new','paid','sent','back'])[1 + pg_temp.r('os', i, 4)], CASE WHEN i % 5 = 0 THEN 'gift wrap, card: ' || md5('on' || i) END,
-           pg_temp.r('od', i, 1000000) / 7.0::double precision
+    SELECT i, 1 + pg_temp.r(11, i, {customers}), timestamptz '2024-02-01 00:00Z' + pg_temp.r(12, i, 94608000) * interval '1 second',
+           (ARRAY['new','paid','sent','back'])[1 + pg_temp.r(13, i, 4)], CASE WHEN i % 5 > 0 THEN 'gift wrap, ring the bell twice, card: ' || md5('on' || i) || md5('o' || i) END,
+           pg_temp.r(14, i, 1000000) / 7.0::double precision
     FROM generate_series(1, {orders}) i;
-INSERT INTO order_items (order_id, line, product_id, pieces, usd)
-    SELECT 1 + i / 3, i % 3, 1000 + 5 * pg_temp.r('ip', i, {products}), 1 + pg_temp.r('in', i, 9), pg_temp.r('iu', i, 900000)::numeric / 100
+INSERT INTO order_items (order_id, line, product_id, pieces, usd, engraving)
+    SELECT 1 + i / 3, i % 3, 1000 + 5 * pg_temp.r(15, i, {products}), 1 + pg_temp.r(16, i, 9), pg_temp.r(17, i, 900000)::numeric / 100,
+           CASE WHEN i % 4 > 0 THEN 'for ' || md5(i::text) || ' with love, from ' || md5('f' || i) || i END
     FROM generate_series(0, {items} - 1) i;
 SELECT setval('invoice_number', 70000 + 3 * {orders});
 """
 
 REST = r"""
+ALTER TABLE prices ADD FOREIGN KEY (product_id) REFERENCES products;
+ALTER TABLE orders ADD FOREIGN KEY (customer_id) REFERENCES customers ON DELETE CASCADE;
+ALTER TABLE order_items ADD FOREIGN KEY (product_id) REFERENCES products;
 CREATE INDEX orders_customer ON orders (customer_id);
 CREATE INDEX products_maker ON products ((attributes ->> 'maker'));
 CREATE FUNCTION worth_of(ounces numeric) RETURNS numeric LANGUAGE sql STABLE
@@ -131,9 +135,9 @@ def small(cluster):
 
 
 def big(cluster, megabytes, name="shop"):
-    """About as many MB of plain dump: 8,000 rows a MB, most of them items, orders and prices."""
+    """About as many MB of plain dump: 9,800 rows a MB, most of them items, orders and prices."""
     mb = max(megabytes, 4)
-    fill(cluster, name, customers=300 * mb, products=20000, prices=2400 * mb, orders=1500 * mb, items=4500 * mb)
+    fill(cluster, name, customers=400 * mb, products=100 * mb, prices=2600 * mb, orders=1900 * mb, items=4800 * mb)
 
 
 def fingerprint(cluster, name="shop"):
