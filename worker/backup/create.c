@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "worker/backup/handle.h"
+#include "worker/backup/names.h"
 #include "worker/backup/prove.h"
 
 struct create {

@@ -44,7 +44,7 @@ enum dr_rc create_object_end(struct create *c, struct dr_err *err) DR_MUST_CHECK
 /* Ends the index. Nothing more can be added. */
 enum dr_rc create_seal(struct create *c, struct dr_err *err) DR_MUST_CHECK;
 /* Reads back every byte as it lies on disk: INTEGRITY when it is not what was written. progress
- * counts stored bytes. */
+ * counts plain bytes. */
 enum dr_rc create_read_back(struct create *c, struct cancel *cancel, _Atomic uint64_t *progress,
                             struct dr_err *err) DR_MUST_CHECK;
 /* After create_read_back. adopted: an earlier delivery of the same job had published already; the

@@ -15,10 +15,10 @@ struct cancel;
 
 struct prove_options {
     struct cancel *cancel;
-    _Atomic uint64_t *progress; /* stored bytes read; NULL: nobody asks */
+    _Atomic uint64_t *progress; /* plain bytes proven; NULL: nobody asks */
     unsigned threads;           /* that decrypt and decompress; 0: the caller's alone */
-    /* Sees every index record but chunks as it is proven, with its object; what it is told may be
-     * used only when prove_backup has said that all is well. NULL: nobody. */
+    /* Sees every index record but chunks, with its object, from one thread at a time; what it is
+     * told may be used only when prove_backup has said that all is well. NULL: nobody. */
     enum dr_rc (*record)(void *arg, const char *object, const struct index_record *rec,
                          struct dr_err *err);
     void *arg;

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/mem.h"
 #include "worker/backup/handle.h"
+#include "worker/backup/names.h"
 #include "worker/backup/prove.h"
 #include "worker/backup/take_internal.h"
 #include "worker/core/pool.h"

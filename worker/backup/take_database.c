@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/mem.h"
+#include "worker/backup/names.h"
 #include "worker/backup/take.h"
 #include "worker/backup/take_internal.h"
 #include "worker/core/pg.h"
@@ -159,8 +160,10 @@ static enum dr_rc globals(struct take *t, struct pg_child_env *env, const char *
                           struct dr_err *err)
 {
     char path[4096];
-    const char *const argv[] = {path, "--globals-only", "--no-password", "--database", t->dbname,
-                                t->facts->reads_passwords ? NULL : "--no-role-passwords", NULL};
+    const char *const argv[] = {
+        path,         "--globals-only", "--no-password",
+        "--database", t->dbname,        t->facts->reads_passwords ? NULL : "--no-role-passwords",
+        NULL};
     if (pg_tool_path(t->o.env->loop, t->o.cancel, bin_dir, t->facts->major, "pg_dumpall", path,
                      err))
         return err->rc;
@@ -181,8 +184,8 @@ static enum dr_rc open_snapshot(struct take *t, struct pg_conn **c, char name[64
     struct pg_rows *rows = NULL;
     const struct pg_options o = {.dbname = t->dbname, .application_name = "drworker backup"};
     if (pg_connect(t->o.env->loop, t->o.env->pool, &t->url, &o, t->o.cancel, c, err) ||
-        pg_query(*c, t->o.cancel, NULL, err,
-                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", NULL) ||
+        pg_query(*c, t->o.cancel, NULL, err, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                 NULL) ||
         pg_query(*c, t->o.cancel, &rows, err, "SELECT pg_export_snapshot()", NULL))
         return err->rc;
     create_manifest(t->create)->t_point_ms = dr_wall_ms();

@@ -60,8 +60,8 @@ enum dr_rc take_facts_read(struct pg_conn *c, struct cancel *cancel, struct take
     const char *text = pg_rows_value(f->database, 0, COL_VERSION),
                *system = pg_rows_value(f->database, 0, COL_SYSTEM),
                *passwords = pg_rows_value(f->database, 0, COL_PASSWORDS);
-    if (!text || !dr_parse_u64(text, 90000, 9999999, &version) ||
-        pg_rows_count(f->acl) > ACL_MAX || pg_rows_count(f->settings) > SETTINGS_MAX) {
+    if (!text || !dr_parse_u64(text, 90000, 9999999, &version) || pg_rows_count(f->acl) > ACL_MAX ||
+        pg_rows_count(f->settings) > SETTINGS_MAX) {
         (void)dr_fail(err, DR_E_PROTOCOL, "the server does not describe its database");
         goto failed;
     }

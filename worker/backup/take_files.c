@@ -4,6 +4,7 @@
 
 #include "common/config.h"
 #include "common/mem.h"
+#include "worker/backup/names.h"
 #include "worker/backup/take.h"
 #include "worker/backup/take_internal.h"
 #include "worker/core/pool.h"
@@ -113,14 +114,14 @@ static enum dr_rc walk(void *item, struct cancel *cancel, struct dr_err *err)
     if (create_object_begin(t->create, t->kind->name, cancel, t->o.progress, &w, err))
         return err->rc;
     const struct pipe_sink tar = container_writer_sink(w);
-    const struct tree_spec spec = {
-        .roots = (const char *const *)t->roots,
-        .exclude = (const char *const *)t->exclude,
-        .spool_dir = store_path(t->o.env->store),
-        .allow_unreadable = dr_config_bool(t->o.env->config, "BACKUP_ALLOW_UNREADABLE"),
-        .tar = &tar,
-        .on = {on_file, on_root, on_skip, create_index(t->create)},
-        .cancel = cancel};
+    const struct tree_spec spec = {.roots = (const char *const *)t->roots,
+                                   .exclude = (const char *const *)t->exclude,
+                                   .spool_dir = store_path(t->o.env->store),
+                                   .allow_unreadable =
+                                       dr_config_bool(t->o.env->config, "BACKUP_ALLOW_UNREADABLE"),
+                                   .tar = &tar,
+                                   .on = {on_file, on_root, on_skip, create_index(t->create)},
+                                   .cancel = cancel};
     if (tree_walk(&spec, &sums, err) || create_object_end(t->create, err))
         return err->rc;
     t->sums.files = sums.files;

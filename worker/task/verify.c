@@ -120,14 +120,17 @@ static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
     struct dr_err found = {0};
     const struct prove_options o = {
         .cancel = cancel, .progress = k->progress, .threads = container_threads()};
-    if (!handle_open(k->store, c->backup_id, &h, &found) && !prove_backup(h, &o, &sums, &found))
-        (void)handle_recorded(h, &found);
+    enum dr_rc rc = handle_open(k->store, c->backup_id, &h, &found);
+    if (!rc)
+        rc = prove_backup(h, &o, &sums, &found);
+    if (!rc)
+        rc = handle_recorded(h, &found);
     handle_close(h);
-    if (found.rc && found.rc != DR_E_INTEGRITY && found.rc != DR_E_KEY) {
+    if (rc && rc != DR_E_INTEGRITY && rc != DR_E_KEY) {
         *err = found;
         return err->rc;
     }
-    c->rc = found.rc;
+    c->rc = rc;
     c->bytes = sums.stored_bytes;
     (void)snprintf(c->reason, sizeof c->reason, "%s", found.reason);
     (void)snprintf(c->object, sizeof c->object, "%s", sums.bad[0] ? sums.bad : c->backup_id);
@@ -156,8 +159,8 @@ static enum dr_rc prove(struct job *j, struct dr_err *err)
         v->bytes += c->bytes;
         v->bad += c->rc != DR_OK;
         if (c->rc)
-            dr_log(DR_LOG_ERROR, "verify.bad", "backup", c->backup_id, "object", c->object,
-                   "class", c->reason, "what", c->message, NULL);
+            dr_log(DR_LOG_ERROR, "verify.bad", "backup", c->backup_id, "object", c->object, "class",
+                   c->reason, "what", c->message, NULL);
     }
     return DR_OK;
 }
