@@ -69,7 +69,7 @@ static enum dr_rc connect_tcp(struct link *l, const struct dr_redis_url *u, stru
 
 static enum dr_rc start_tls(struct link *l, const struct dr_redis_url *u, struct dr_err *err)
 {
-    if (dr_tls_context_new(u, &l->ctx, err) || dr_tls_new(l->ctx, u, &l->ssl, err))
+    if (dr_tls_new(l->ctx, u, &l->ssl, err))
         return err->rc;
     if (SSL_set_fd(l->ssl, l->fd) != 1 || SSL_connect(l->ssl) != 1)
         return dr_tls_explain(l->ssl, 0, err);
@@ -100,7 +100,9 @@ enum dr_rc link_open(const struct dr_redis_url *u, struct link **out, struct dr_
     struct link *l = dr_xalloc(sizeof *l);
     l->fd = -1;
     l->reader = redisReaderCreate();
-    enum dr_rc rc = u->kind == DR_REDIS_UNIX ? connect_unix(l, u, err) : connect_tcp(l, u, err);
+    enum dr_rc rc = u->kind == DR_REDIS_TLS ? dr_tls_context_new(u, &l->ctx, err) : DR_OK;
+    if (!rc)
+        rc = u->kind == DR_REDIS_UNIX ? connect_unix(l, u, err) : connect_tcp(l, u, err);
     if (!rc && u->kind == DR_REDIS_TLS)
         rc = start_tls(l, u, err);
     if (!rc)

@@ -223,4 +223,4 @@ def case_watch_draws_a_bar_on_a_terminal(c):
 
 
 if __name__ == "__main__":
-    run(globals())
+    run(globals(), at_once=4)

@@ -338,4 +338,4 @@ def case_evicting_redis_is_refused(c):
 
 
 if __name__ == "__main__":
-    run(globals())
+    run(globals(), at_once=4)

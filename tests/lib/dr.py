@@ -3,6 +3,7 @@
 A program calls run(globals()): every function case_* runs with a fresh Case; the last line printed
 is `N passed, N failed`. DR_BIN is the build under test, DR_BIN_FAULTS one with fault points.
 """
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -182,32 +183,40 @@ def needs_root(fn):
     return fn
 
 
-def run(names):
-    passed = failed = 0
-    only = sys.argv[1:]
+def run_one(name, fn):
+    """(passed, what to print) of one case."""
+    case = Case()
+    began = time.monotonic()
+    try:
+        fn(case)
+        for p in case.processes:
+            log = getattr(p, "log", None)
+            text = log.read_text(errors="replace") if log else ""
+            assert "ERROR: AddressSanitizer" not in text and "runtime error:" not in text, text
+        return True, f"ok   {name} ({time.monotonic() - began:.1f} s)"
+    except Exception:
+        out = [f"FAIL {name}", traceback.format_exc()]
+        for log in sorted(case.dir.glob("worker*.log")):
+            out += [f"--- {log.name}", log.read_text(errors="replace")[-3000:]]
+        return False, "\n".join(out)
+    finally:
+        case.close()
+
+
+def run(names, at_once=1):
+    """at_once: cases that wait more than they work may wait beside each other."""
+    only, passed, failed, chosen = sys.argv[1:], 0, 0, []
     for name, fn in list(names.items()):
         if not name.startswith("case_") or (only and name[5:] not in only):
             continue
         if getattr(fn, "needs_root", False) and not ROOT:
             print(f"not run: needs root: {name[5:]}")
             continue
-        case = Case()
-        began = time.monotonic()
-        try:
-            fn(case)
-            for p in case.processes:
-                log = getattr(p, "log", None)
-                text = log.read_text(errors="replace") if log else ""
-                assert "ERROR: AddressSanitizer" not in text and "runtime error:" not in text, text
-            passed += 1
-            print(f"ok   {name[5:]} ({time.monotonic() - began:.1f} s)")
-        except Exception:
-            failed += 1
-            print(f"FAIL {name[5:]}")
-            traceback.print_exc(file=sys.stdout)
-            for log in sorted(case.dir.glob("worker*.log")):
-                print(f"--- {log.name}", log.read_text(errors="replace")[-3000:], sep="\n")
-        finally:
-            case.close()
+        chosen.append((name[5:], fn))
+    with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
+        for good, text in threads.map(lambda one: run_one(*one), chosen):
+            print(text, flush=True)
+            passed += good
+            failed += not good
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)

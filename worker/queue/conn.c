@@ -378,7 +378,8 @@ static void on_tick(void *arg)
     int64_t now = dr_clock_ms();
     loop_timer_arm(c->tick, TICK_MS);
     if (c->state == CONNECTING && now > c->connect_deadline_ms) {
-        fail_with(c, DR_E_UNREACHABLE, "no connection within its time");
+        fail_with(c, DR_E_UNREACHABLE,
+                  c->tls ? "no TLS handshake within its time" : "no connection within its time");
         return;
     }
     for (const struct pending *p = c->first; p; p = p->next)
