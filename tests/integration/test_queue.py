@@ -8,8 +8,10 @@ import time
 
 import msgpack
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "lib"), str(ROOT / "fakes")]
 from dr import run, wait  # noqa: E402
+from redis_proxy import PASS, RedisProxy  # noqa: E402
 
 
 def noop(jid, **args):
@@ -266,6 +268,38 @@ def case_cancel_waiting_running_and_ended(c):
     c.until("quick", "done")
     assert "ended already" in c.cli("cancel", "quick", code=4)
     assert "no job" in c.cli("cancel", "never", code=1)
+    wait(c.at_rest)
+
+
+def case_cancel_is_seen_at_once(c):
+    """By the hint: the next beat is minutes away."""
+    c.worker(DR_LEASE_MS="600000")
+    for i in range(20):
+        jid = f"hint{i}"
+        c.push("noop", noop(jid, sleep_ms=600000))
+        c.until(jid, "running")
+        began = time.monotonic()
+        c.cli("cancel", jid)
+        c.until(jid, "cancelled", seconds=10)
+        assert time.monotonic() - began < 5
+    c.r.publish("{dr}:hint:" + c.r.zrange("{dr}:wk", 0, 0)[0].decode(), "nobody")
+    c.push("noop", noop("not", sleep_ms=300))
+    c.until("not", "running")
+    for _ in range(50):  # a hint alone stops nothing
+        c.r.publish("{dr}:hint:" + c.r.zrange("{dr}:wk", 0, 0)[0].decode(), "not")
+    c.until("not", "done")
+    wait(c.at_rest)
+
+
+def case_cancel_without_hints_waits_for_the_beat(c):
+    proxy = RedisProxy(c.dir, c.url.removeprefix("unix://"))
+    proxy.rule = lambda command, count: b"-NOPERM no channels\r\n" if command == "SUBSCRIBE" else PASS
+    p = c.worker(REDIS_URL=proxy.url)
+    wait(lambda: "NOPERM" in p.log.read_text())
+    c.push("noop", noop("x", sleep_ms=600000))
+    c.until("x", "running")
+    c.cli("cancel", "x")
+    c.until("x", "cancelled")
     wait(c.at_rest)
 
 

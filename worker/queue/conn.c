@@ -202,10 +202,21 @@ static void greeted(void *arg, redisReply *reply, const struct dr_err *why)
         c->o.on_up(c->o.arg);
 }
 
+static bool is_push(const redisReply *r)
+{
+    return r->type == REDIS_REPLY_ARRAY && r->elements == 3 &&
+           r->element[0]->type == REDIS_REPLY_STRING && strcmp(r->element[0]->str, "message") == 0;
+}
+
 static void deliver(struct queue_conn *c, redisReply *r)
 {
     struct pending *p = c->first;
     struct dr_err err = {0};
+    if (c->o.on_push && is_push(r)) {
+        c->o.on_push(c->o.arg, r);
+        freeReplyObject(r);
+        return;
+    }
     if (!p) { /* "max number of clients reached" comes without a command */
         (void)dr_fail(&err, DR_E_UNREACHABLE, "Redis: unexpected reply: %.120s",
                       r->type == REDIS_REPLY_ERROR ? r->str : "not an error");

@@ -25,6 +25,8 @@ struct queue_conn_options {
     size_t max_reply_bytes;         /* 0: 64 MiB */
     void (*on_up)(void *arg);
     void (*on_down)(void *arg, const struct dr_err *err); /* every failed try, too */
+    /* A message of a channel: {"message", channel, payload}; the reply is freed after the call. */
+    void (*on_push)(void *arg, const redisReply *r);
     void *arg;
 };
 

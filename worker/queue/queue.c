@@ -62,6 +62,7 @@ void queue_free(struct queue *q)
 {
     if (!q)
         return;
+    queue_hint_free(q->hint);
     queue_conn_free(q->conn);
     script_set_free(q->scripts);
     free(q);
@@ -221,8 +222,7 @@ static void beat_some(struct queue *q, struct script_call *c, unsigned from)
     script_key(c, &q->keys, "wk:", q->wid);
     for (; h && n < BEAT_MOST; h = h->next, n++) {
         script_key_text(c, dr_key(&q->keys, keys[n][0], "lease:", h->lane));
-        script_key_text(c, h->started ? dr_key(&q->keys, keys[n][1], "job:", h->jid)
-                                      : dr_key(&q->keys, keys[n][1], "job:", ""));
+        script_key_text(c, dr_key(&q->keys, keys[n][1], "job:", h->jid)); /* "" before its check */
         (void)snprintf(tickets[n], sizeof tickets[n], "%s", h->ticket);
     }
     script_arg(c, q->wid);
@@ -250,21 +250,26 @@ out:
     free(tickets);
 }
 
+void queue_beat_all(struct queue *q)
+{
+    struct script_call *c = dr_xalloc(sizeof *c);
+    unsigned from = 0;
+    do {
+        beat_some(q, c, from);
+        from += BEAT_MOST;
+    } while (from < q->held_count);
+    free(c);
+}
+
 /* The first beat comes as soon as Redis answers, also after an outage. */
 static void beat_fiber(void *arg)
 {
     struct queue *q = arg;
-    struct script_call *c = dr_xalloc(sizeof *c);
     struct dr_err err = {0};
     while (queue_wait_up(q, &err) == DR_OK) {
-        unsigned from = 0;
-        do {
-            beat_some(q, c, from);
-            from += BEAT_MOST;
-        } while (from < q->held_count);
+        queue_beat_all(q);
         (void)fiber_sleep((uint64_t)q->o.lease_ms / 3, &q->stop);
     }
-    free(c);
     q->fibers--;
 }
 
@@ -315,7 +320,8 @@ static void sweep_fiber(void *arg)
 
 enum dr_rc queue_start_service(struct queue *q, struct dr_err *err)
 {
-    (void)err;
+    if (queue_hint_new(q, &q->hint, err))
+        return err->rc;
     cancel_init(&q->stop, q->o.loop);
     queue_conn_start(q->conn);
     q->fibers = 2;

@@ -9,6 +9,7 @@
 #include "worker/queue/script.h"
 
 struct fiber;
+struct queue_hint;
 
 struct queue_waiter {
     struct queue_waiter *next;
@@ -20,6 +21,7 @@ struct queue {
     struct dr_keys keys;
     char wid[33];
     struct queue_conn *conn;
+    struct queue_hint *hint;
     struct script_set *scripts;
     struct queue_waiter *waiters; /* fibers that wait for Redis */
     struct queue_held *held;
@@ -37,6 +39,10 @@ struct queue_told *queue_told_new(struct queue *q,
 /* code: the script's answer or ""; unknown: the server did not know the script. */
 void queue_told_done(struct queue_told *t, const char *code, bool unknown);
 
+enum dr_rc queue_hint_new(struct queue *q, struct queue_hint **out,
+                          struct dr_err *err) DR_MUST_CHECK;
+void queue_hint_free(struct queue_hint *h);
+void queue_beat_all(struct queue *q);
 void queue_saw_clock(struct queue *q, int64_t server_ms);
 enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,
                           struct dr_err *err) DR_MUST_CHECK;
