@@ -35,7 +35,7 @@ ALLOWED = {
 FENCES = [
     (r"event2/", {"worker/core", "worker/queue"}),
     (r"curl/", {"worker/core/http.c"}),
-    (r"libpq-fe\.h", {"worker/core/pg.c"}),
+    (r"libpq-fe\.h", {"worker/core/pg_internal.h"}),
     (r"hiredis/", {"worker/queue", "producer"}),
     (r"msgpack", {"common/wire"}),
     (r"archive(_entry)?\.h", {"worker/pipe"}),

@@ -28,6 +28,7 @@ struct pg_options {
     bool lock_session;   /* keepalives and timeouts on both sides: a lost peer is noticed in 20 s */
     uint64_t connect_ms; /* resolving included; 0: the URL's, or 10 s */
     uint64_t statement_ms; /* of each pg_query; in a COPY, of the silence between data. 0: none */
+    uint64_t cancel_ms;    /* for a cancelled statement to end, then we hang up; 0: 5 s */
 };
 
 enum dr_rc pg_connect(struct loop *l, struct pool *pool, const struct dr_pg_url *url,
