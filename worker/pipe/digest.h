@@ -50,11 +50,11 @@ struct digest_tree;
 enum dr_rc digest_tree_new(const char *spool_dir, struct digest_tree **out,
                            struct dr_err *err) DR_MUST_CHECK;
 void digest_tree_free(struct digest_tree *d);
-/* group: 0 for an entry that is alone (or whose f->target is final), else a number of its file,
- * from 1, dense. expected: how many entries the file has in all, within or outside the root
- * (st_nlink); 0: unknown. */
+/* group: 0 for a file with one name (st_nlink 1) and whatever is no file, else a number of its own
+ * for each file, from 1, dense; the first of a group comes as `f`, the others as `h` with its path.
+ */
 enum dr_rc digest_tree_add(struct digest_tree *d, const struct pipe_file *f, uint32_t group,
-                           uint64_t expected, struct dr_err *err) DR_MUST_CHECK;
+                           struct dr_err *err) DR_MUST_CHECK;
 /* Ends the root; the object begins anew for the next one. */
 enum dr_rc digest_tree_end(struct digest_tree *d, unsigned char content[32], unsigned char meta[32],
                            struct dr_err *err) DR_MUST_CHECK;

@@ -20,7 +20,7 @@
 #include "worker/pipe/records.h"
 
 enum {
-    PGARCHIVE_MEMORY_MAX = 64 << 20,  /* names and columns of all tables and sequences */
+    PGARCHIVE_MEMORY_MAX = 32 << 20,  /* names and columns of all tables and sequences */
     PGARCHIVE_ENTRIES_MAX = 10000000, /* of the table of contents */
     PGARCHIVE_COPY_MAX = 1 << 18      /* a COPY statement: 1,600 columns of 63 quoted bytes fit */
 };
