@@ -73,7 +73,7 @@ enum job_outcome job_run(struct job *j);
 /* The one entry: user, deadline, drain, stale. Ignored past a STEP_POINT but for STALE's note. */
 void job_cancel(struct job *j, enum dr_rc why, const char *reason);
 enum dr_rc job_cancel_kind(const struct job *j); /* DR_OK: nobody cancelled it */
-bool job_handed_back(const struct job *j);       /* cancelled by the drain: another worker goes on */
+bool job_handed_back(const struct job *j); /* cancelled by the drain: another worker goes on */
 
 /* The result: msgpack map of interface.md, section 5. */
 const struct dr_buf *job_result(struct job *j);
