@@ -1,0 +1,73 @@
+/* What the parts of the swap share: roots with their fds, the list of pairs. */
+#ifndef DR_WORKER_RECOVERY_SWAP_INTERNAL_H
+#define DR_WORKER_RECOVERY_SWAP_INTERNAL_H
+
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "worker/recovery/swap.h"
+
+enum swap_pair_kind {
+    PAIR_ENTRY, /* old entry of the root to before, new one into the root */
+    PAIR_STAY,  /* a carried direct entry: it stays where it is */
+    PAIR_CARRY  /* a carried path below a direct entry: from the old one's tree to the new one's */
+};
+
+struct swap_pair {
+    char *name; /* below the root */
+    unsigned root;
+    enum swap_pair_kind kind;
+    uint64_t old_ino, new_ino;   /* 0: none */
+    uint32_t old_mode, new_mode; /* st_mode: a directory must be writable to be moved */
+};
+
+struct swap_side { /* metadata of a root */
+    uint32_t mode, uid, gid;
+    int64_t mtime_ns;
+};
+
+struct swap_root {
+    char *path, *staged;
+    int fd, lock, ours, fresh, before, failed; /* -1: not open */
+    bool created;
+    struct swap_side old_side, new_side;
+    size_t first, count; /* its entry pairs, sorted by name */
+};
+
+struct swap {
+    char run[20], ours_name[24];
+    struct swap_root *roots;
+    unsigned count;
+    struct swap_pair *pairs; /* entries of all roots, then carried paths */
+    size_t pair_count, pair_cap, carried;
+};
+
+/* One folder a root, opened where it is there: *fd -1 otherwise. */
+enum dr_rc swap_open_part(const struct swap_root *r, const char *name, int *fd,
+                          struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc swap_make_part(const struct swap_root *r, const char *name, int *fd,
+                          struct dr_err *err) DR_MUST_CHECK;
+struct swap_pair *swap_add_pair(struct swap *s, unsigned root, enum swap_pair_kind kind,
+                                const char *name);
+void swap_drop_pairs(struct swap *s);
+/* The entry pair that a carried path lies below; NULL: the path's first part is no pair. */
+struct swap_pair *swap_find_entry(const struct swap *s, unsigned root, const char *path);
+/* The direct entries of the live root without ours and mount points, NULL-ended. */
+enum dr_rc swap_live_names(const struct swap_root *r, char ***out,
+                           struct dr_err *err) DR_MUST_CHECK;
+void swap_free_names(char **names);
+/* Opens the parent of a path below dir without following anything: -1 with errno. *last points
+ * into path. */
+int swap_open_parent(int dir, const char *path, const char **last);
+/* The roots of a run, as swap_open; paths are copied. */
+enum dr_rc swap_open_roots(struct swap *s, const char *const *paths, bool create,
+                           struct dr_err *err) DR_MUST_CHECK;
+struct swap *swap_new(const char *run);
+struct timespec swap_time(int64_t ns);
+struct swap_side swap_side_of(const struct stat *st);
+
+/* prune.c: a tree with whatever modes it has, however deep; what is not there is removed. */
+enum dr_rc prune_tree(int dir, const char *name, struct cancel *cancel,
+                      struct dr_err *err) DR_MUST_CHECK;
+
+#endif
