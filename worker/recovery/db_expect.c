@@ -92,6 +92,7 @@ static void set_properties(struct db_expected *e, const struct index_properties 
     e->ctype = copy_or_null(p->ctype);
     e->locale = copy_or_null(p->locale);
     e->comment = copy_or_null(p->comment);
+    e->lc_monetary = copy_or_null(p->lc_monetary);
     e->connlimit = p->connlimit;
     e->has_acl = p->has_acl;
     e->acl = dr_xarray(p->acl_count + 1, sizeof *e->acl);
@@ -205,7 +206,12 @@ static void read_sql(struct db_names *n, char *sql)
 {
     char type[64] = "", *save = NULL;
     for (char *line = strtok_r(sql, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        if (read_head(n, line, type) || !strstr(type, "ACL"))
+        size_t len = strlen(line);
+        if (read_head(n, line, type))
+            continue;
+        if (strstr(type, "CONSTRAINT") && len > 11 && strcmp(line + len - 11, " NOT VALID;") == 0)
+            n->not_valid++;
+        if (!strstr(type, "ACL"))
             continue;
         if (strncmp(line, "GRANT ", 6) == 0 || strncmp(line, "ALTER DEFAULT PRIVILEGES ", 25) == 0)
             role_after(n, line, " TO ");
@@ -298,8 +304,8 @@ void db_expect_fini(struct db *d)
         free(e->settings[i].role);
         free(e->settings[i].value);
     }
-    char *texts[] = {e->owner,   e->tablespace, e->encoding, e->provider,
-                     e->collate, e->ctype,      e->locale,   e->comment};
+    char *texts[] = {e->owner, e->tablespace, e->encoding, e->provider,   e->collate,
+                     e->ctype, e->locale,     e->comment,  e->lc_monetary};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         free(texts[i]);
     free(e->tables);

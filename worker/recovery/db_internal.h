@@ -13,6 +13,15 @@
 
 enum { DB_NAME_MAX = 63, DB_LIVE_MAX = 38 };
 
+/* The application's own tables: not the system's, not a session's. */
+#define DB_TABLES                                                                                  \
+    "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE "   \
+    "n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relpersistence <> "   \
+    "'t' "                                                                                         \
+    "AND c.relkind "
+#define DB_COUNT_RELATIONS "SELECT count(*) " DB_TABLES "IN ('r', 'p')"
+#define DB_LIST_TABLES     "SELECT n.nspname, c.relname " DB_TABLES "= 'r' ORDER BY 1, 2"
+
 struct db_table {
     char *schema, *name;
     char *columns; /* "(a, b)" quoted, "" for a table without columns */
@@ -40,7 +49,8 @@ struct db_expected {
     uint64_t blob_count, blob_bytes;
     unsigned char blob_digest[16];
     bool has_properties;
-    char *owner, *tablespace, *encoding, *provider, *collate, *ctype, *locale, *comment;
+    char *owner, *tablespace, *encoding, *provider, *collate, *ctype, *locale, *comment,
+        *lc_monetary;
     int64_t connlimit;
     bool has_acl;
     char **acl;
@@ -51,6 +61,7 @@ struct db_expected {
 struct db_names { /* roles and extensions that the dump's own SQL speaks of */
     char **roles, **extensions;
     size_t role_count, role_cap, extension_count, extension_cap;
+    uint64_t not_valid; /* constraints that are NOT VALID in the dump already */
 };
 
 struct db {
@@ -111,10 +122,11 @@ enum dr_rc db_expect_record(void *arg, const char *object, const struct index_re
 enum dr_rc db_expect_names(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 void db_expect_fini(struct db *d);
 
-/* Steps, by file: db_preflight.c db_restore.c db_verify.c db_properties.c db_emergency.c db_swap.c
- * db_after.c db_report.c */
+/* Steps; their names begin with their file's. */
 enum dr_rc db_preflight(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_restore(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+/* Where the plain dump lies while pg_restore reads it. */
+const char *db_restore_folder(struct recovery *r, char out[4096]);
 /* Drops the scratch database of this run, unless it was live at some time. */
 enum dr_rc db_restore_drop(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_verify(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
@@ -130,6 +142,8 @@ bool db_swap_was_live(const struct recovery *r); /* the scratch database, as the
 enum dr_rc db_after_start(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_after_check(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_after_keep(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+/* Undo of restore: drops the scratch database, or counts what was live in between. */
+enum dr_rc db_after_undone(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_settle(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_report(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 

@@ -43,8 +43,8 @@ static unsigned dump_major(const struct recovery *r)
 {
     const struct manifest *m = handle_manifest(r->backup);
     for (unsigned i = 0; i < m->server_count; i++)
-        if (strcmp(m->server[i].name, "version") == 0)
-            return (unsigned)strtoul(m->server[i].value, NULL, 10);
+        if (strcmp(m->server[i].name, "version_num") == 0)
+            return (unsigned)strtoul(m->server[i].value, NULL, 10) / 10000;
     return 0;
 }
 
@@ -55,8 +55,6 @@ static enum dr_rc check_server(struct recovery *r, struct dr_err *err)
     char text[16];
     if (have < 13)
         return dr_fail(err, DR_E_PREFLIGHT, "the server is PostgreSQL %u, 13 is the oldest", have);
-    if (need > 1000) /* 150018 or "15.18" */
-        need /= 10000;
     if (need > have)
         return dr_fail(err, DR_E_PREFLIGHT,
                        "the dump is of PostgreSQL %u, the server is %u: a dump does not go back",
@@ -317,10 +315,8 @@ static enum dr_rc check_space(struct recovery *r, struct dr_err *err)
     struct db *d = db_of(r);
     const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
     char folder[4096], data[4096] = "";
-    const char *work = dr_config_str(r->env->config, "DR_WORK_DIRECTORY");
     uint64_t plain = dump ? dump->plain_bytes : 0;
-    (void)snprintf(folder, sizeof folder, "%s%s", work[0] ? work : store_path(r->env->store), "");
-    if (demand_space(r, "DR_WORK_DIRECTORY", folder, plain, err))
+    if (demand_space(r, "DR_WORK_DIRECTORY", db_restore_folder(r, folder), plain, err))
         return err->rc;
     struct dr_err hidden = {0}; /* not every role may see it, and it may lie on another machine */
     if (db_conn_text(r, d->lock, data, sizeof data, &hidden,

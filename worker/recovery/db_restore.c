@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -60,12 +61,14 @@ static enum dr_rc create_scratch(struct recovery *r, struct dr_err *err)
     add_option(&more, "ENCODING", e->encoding);
     add_option(&more, "LC_COLLATE", e->collate);
     add_option(&more, "LC_CTYPE", e->ctype);
-    if (version >= 150000 && e->provider) {
-        add_option(&more, "LOCALE_PROVIDER", e->provider);
-        if (strcmp(e->provider, "icu") == 0)
-            add_option(&more, version >= 170000 ? "LOCALE" : "ICU_LOCALE", e->locale);
-        else if (strcmp(e->provider, "builtin") == 0)
-            add_option(&more, "BUILTIN_LOCALE", e->locale);
+    if (version >= 150000 && e->provider && e->provider[0] == 'i') {
+        add_option(&more, "LOCALE_PROVIDER", "icu");
+        add_option(&more, version >= 170000 ? "LOCALE" : "ICU_LOCALE", e->locale);
+    } else if (version >= 170000 && e->provider && e->provider[0] == 'b') {
+        add_option(&more, "LOCALE_PROVIDER", "builtin");
+        add_option(&more, "BUILTIN_LOCALE", e->locale);
+    } else if (version >= 150000) {
+        add_option(&more, "LOCALE_PROVIDER", "libc");
     }
     if (e->tablespace) {
         char *quoted = pg_quote_ident(e->tablespace);
@@ -108,9 +111,18 @@ struct staging_dump {
     int fd;
 };
 
+const char *db_restore_folder(struct recovery *r, char out[4096])
+{
+    const char *work = dr_config_str(r->env->config, "DR_WORK_DIRECTORY");
+    (void)snprintf(out, 4096, "%s%s", work[0] ? work : store_path(r->env->store),
+                   work[0] ? "" : "/staging");
+    return out;
+}
+
 static int open_unnamed(const char *folder)
 {
     char path[4200];
+    (void)mkdir(folder, 0700); /* staging/ is there once anything was backed up */
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
         return fd;
@@ -186,17 +198,18 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
     int64_t began = dr_clock_ms();
-    const char *work = dr_config_str(r->env->config, "DR_WORK_DIRECTORY");
+    char folder[4096];
     const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
     struct staging_dump s = {.r = r,
                              .backup = r->backup,
-                             .folder = work[0] ? work : store_path(r->env->store),
+                             .folder = db_restore_folder(r, folder),
                              .progress = job_progress_counter(r->job),
                              .fd = -1};
     bool ours = recovery_find_intent(r, "restore") != NULL;
     job_progress_total(r->job, dump ? dump->plain_bytes : 0);
     if (db_lock_take(r, 10000, err) ||
-        recovery_intent(r, "restore", json_pack("{s:s}", "scratch", d->scratch), err) ||
+        recovery_intent(r, "restore", json_pack("{s:o}", "scratch", recovery_text(d->scratch)),
+                        err) ||
         make_room(r, ours, err) || create_scratch(r, err) ||
         fault_point("execute.restore.created", err))
         return err->rc;
@@ -211,7 +224,9 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
         return rc;
     d->restore_ms = (uint64_t)(dr_clock_ms() - began);
     return recovery_done(r, "restore",
-                         json_pack("{s:I,s:I}", "scratch_oid", (json_int_t)d->scratch_oid, "ms",
-                                   (json_int_t)d->restore_ms),
+                         json_pack("{s:I,s:I,s:I,s:I}", "scratch_oid", (json_int_t)d->scratch_oid,
+                                   "ms", (json_int_t)d->restore_ms, "bytes",
+                                   (json_int_t)(dump ? dump->plain_bytes : 0), "rows",
+                                   (json_int_t)d->proven.rows),
                          err);
 }

@@ -29,7 +29,8 @@ struct journal {
     char prev[HASH_HEX + 1]; /* of the last line */
     struct entry *entries;
     size_t count, cap;
-    bool broken; /* an append failed */
+    bool broken;  /* an append failed */
+    bool looking; /* not locked */
 };
 
 static bool run_valid(const char *run, size_t len)
@@ -133,7 +134,9 @@ static enum dr_rc load(struct journal *j, struct dr_err *err)
     free(text);
     if (rc)
         return rc;
-    if (good < have && (ftruncate(j->fd, (off_t)good) != 0 || fsync(j->fd) != 0))
+    if (j->looking)
+        j->broken = true;
+    else if (good < have && (ftruncate(j->fd, (off_t)good) != 0 || fsync(j->fd) != 0))
         return dr_fail_errno(err, DR_E_IO, "journal/%s.log: cutting a torn line", j->run);
     return DR_OK;
 }
@@ -148,15 +151,10 @@ static enum dr_rc open_folder(int store_dirfd, bool create, int *out, struct dr_
     return DR_OK;
 }
 
-static enum dr_rc open_file(struct journal *j, int folder, bool create, struct dr_err *err)
+static enum dr_rc lock_file(struct journal *j, int folder, const char *name, struct dr_err *err)
 {
-    char name[JOURNAL_RUN_BYTES + 8];
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     struct stat held, there;
-    (void)snprintf(name, sizeof name, "%s.log", j->run);
-    j->fd = openat(folder, name, O_RDWR | O_APPEND | O_CLOEXEC | (create ? O_CREAT : 0), 0600);
-    if (j->fd < 0)
-        return dr_fail_errno(err, errno == ENOENT ? DR_E_NOT_FOUND : DR_E_IO, "journal/%s", name);
     if (fcntl(j->fd, F_OFD_SETLK, &lock) != 0) {
         if (errno == EAGAIN || errno == EACCES)
             return dr_fail(err, DR_E_LOCKED, "journal/%s: another delivery works on this run",
@@ -166,13 +164,26 @@ static enum dr_rc open_file(struct journal *j, int folder, bool create, struct d
     if (fstat(j->fd, &held) != 0 || fstatat(folder, name, &there, 0) != 0 ||
         held.st_ino != there.st_ino)
         return dr_fail(err, DR_E_LOCKED, "journal/%s: removed while it was being locked", name);
+    return DR_OK;
+}
+
+static enum dr_rc open_file(struct journal *j, int folder, bool create, struct dr_err *err)
+{
+    char name[JOURNAL_RUN_BYTES + 8];
+    int flags = j->looking ? O_RDONLY : O_RDWR | O_APPEND | (create ? O_CREAT : 0);
+    (void)snprintf(name, sizeof name, "%s.log", j->run);
+    j->fd = openat(folder, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (j->fd < 0)
+        return dr_fail_errno(err, errno == ENOENT ? DR_E_NOT_FOUND : DR_E_IO, "journal/%s", name);
+    if (!j->looking && lock_file(j, folder, name, err))
+        return err->rc;
     if (create && fsync(folder) != 0)
         return dr_fail_errno(err, DR_E_IO, "journal: fsync");
     return DR_OK;
 }
 
-enum dr_rc journal_open(int store_dirfd, const char *run, bool create, struct journal **out,
-                        struct dr_err *err)
+static enum dr_rc open_journal(int store_dirfd, const char *run, bool create, bool looking,
+                               struct journal **out, struct dr_err *err)
 {
     int folder = -1;
     if (!run_valid(run, strlen(run)))
@@ -183,6 +194,7 @@ enum dr_rc journal_open(int store_dirfd, const char *run, bool create, struct jo
     memcpy(j->run, run, JOURNAL_RUN_BYTES);
     memset(j->prev, '0', HASH_HEX);
     j->fd = -1;
+    j->looking = looking;
     enum dr_rc rc = open_file(j, folder, create, err);
     if (!rc)
         rc = load(j, err);
@@ -193,6 +205,17 @@ enum dr_rc journal_open(int store_dirfd, const char *run, bool create, struct jo
     }
     *out = j;
     return DR_OK;
+}
+
+enum dr_rc journal_open(int store_dirfd, const char *run, bool create, struct journal **out,
+                        struct dr_err *err)
+{
+    return open_journal(store_dirfd, run, create, false, out, err);
+}
+
+enum dr_rc journal_peek(int store_dirfd, const char *run, struct journal **out, struct dr_err *err)
+{
+    return open_journal(store_dirfd, run, false, true, out, err);
 }
 
 void journal_free(struct journal *j)

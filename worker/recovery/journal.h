@@ -36,6 +36,10 @@ enum {
  * somebody works on it; NOT_FOUND; NEEDS_HUMAN: its chain is broken (the journal is not opened). */
 enum dr_rc journal_open(int store_dirfd, const char *run, bool create, struct journal **out,
                         struct dr_err *err) DR_MUST_CHECK;
+/* As it stands, without the lock, for looking only: a torn end is left alone, nothing is appended.
+ */
+enum dr_rc journal_peek(int store_dirfd, const char *run, struct journal **out,
+                        struct dr_err *err) DR_MUST_CHECK;
 void journal_free(struct journal *j); /* unlocks */
 
 /* Appends and fsyncs; takes data (NULL: {}). After a failure nothing more is appended: what stands

@@ -29,7 +29,17 @@ enum {
 
 struct recovery *recovery_of(struct job *j)
 {
-    return job_state(j);
+    struct recovery *r = job_state(j);
+    if (r->job)
+        return r;
+    r->job = j;
+    r->env = job_services(j);
+    r->began_ms = dr_clock_ms();
+    r->kept_old = json_array();
+    (void)snprintf(r->job_id, sizeof r->job_id, "%s", job_id(j));
+    (void)snprintf(r->mid, sizeof r->mid, "%s", job_mid(j));
+    (void)snprintf(r->ticket, sizeof r->ticket, "%s", job_ticket(j));
+    return r;
 }
 
 struct cancel *recovery_cancel(struct recovery *r)
@@ -138,22 +148,41 @@ bool recovery_pending(const struct recovery *r, const char *step)
     return false;
 }
 
+json_t *recovery_text(const char *text)
+{
+    char *copy = dr_xstrdup(text);
+    for (size_t i = 0, left = strlen(copy), n; left > 0; i += n, left -= n) {
+        n = dr_utf8_len((const unsigned char *)copy + i, left);
+        if (n == 0) {
+            copy[i] = '?';
+            n = 1;
+        }
+    }
+    json_t *json = json_string(copy);
+    free(copy);
+    return json;
+}
+
 static void take_text(char *out, size_t size, const json_t *data, const char *key)
 {
     const char *text = json_string_value(json_object_get(data, key));
     (void)snprintf(out, size, "%s", text ? text : "");
 }
 
+static uint64_t total_ms(const struct recovery *r)
+{
+    return r->total_ms || !r->began_ms ? r->total_ms : (uint64_t)(dr_clock_ms() - r->began_ms);
+}
+
 enum dr_rc recovery_close(struct recovery *r, enum job_outcome outcome, struct dr_err *err)
 {
-    json_t *data = json_pack(
-        "{s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:O}", "outcome", job_outcome_name(outcome), "summary",
-        r->summary, "backup", r->chosen_id, "emergency", r->emergency_id, "emergency_why",
-        r->emergency_why, "downtime_ms", (json_int_t)r->downtime_total_ms, "downtime_services_ms",
-        (json_int_t)r->downtime_services_ms, "kept_old", r->kept_old);
-    if (!data) /* a text from a tool that is no UTF-8 */
-        data =
-            json_pack("{s:s,s:O}", "outcome", job_outcome_name(outcome), "kept_old", r->kept_old);
+    json_t *data =
+        json_pack("{s:s,s:o,s:s,s:s,s:o,s:I,s:I,s:I,s:O}", "outcome", job_outcome_name(outcome),
+                  "summary", recovery_text(r->summary), "backup", r->chosen_id, "emergency",
+                  r->emergency_id, "emergency_why", recovery_text(r->emergency_why), "downtime_ms",
+                  (json_int_t)r->downtime_total_ms, "downtime_services_ms",
+                  (json_int_t)r->downtime_services_ms, "total_ms", (json_int_t)total_ms(r),
+                  "kept_old", r->kept_old);
     r->outcome = outcome;
     if (append(r, "run-closed", data, err))
         return err->rc;
@@ -172,9 +201,7 @@ static bool outcome_by_name(const char *name, enum job_outcome *out)
     return false;
 }
 
-/* A closed journal's outcome is the run's, unless nothing was changed: then it may be tried again.
- */
-static bool read_closed(struct recovery *r)
+bool recovery_read_closed(struct recovery *r)
 {
     const json_t *end = journal_last(r->journal, "run-closed", NULL);
     const json_t *kept = json_object_get(end, "kept_old");
@@ -189,6 +216,7 @@ static bool read_closed(struct recovery *r)
     r->downtime_total_ms = (uint64_t)json_integer_value(json_object_get(end, "downtime_ms"));
     r->downtime_services_ms =
         (uint64_t)json_integer_value(json_object_get(end, "downtime_services_ms"));
+    r->total_ms = (uint64_t)json_integer_value(json_object_get(end, "total_ms"));
     if (json_is_array(kept)) {
         json_decref(r->kept_old);
         r->kept_old = json_deep_copy(kept);
@@ -246,7 +274,7 @@ static enum dr_rc resume(struct recovery *r, struct dr_err *err)
         return dr_err_reason(err, "id-collision");
     }
     if (journal_is_closed(r->journal)) {
-        (void)read_closed(r);
+        (void)recovery_read_closed(r);
         return DR_OK;
     }
     if (recovery_find_intent(r, "quiesce"))
@@ -270,10 +298,10 @@ static enum dr_rc open_run(struct recovery *r, struct dr_err *err)
                        "an earlier delivery was interrupted: %s", r->summary);
     }
     return append(r, "run-open",
-                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b}", "job", r->job_id, "mid", r->mid,
+                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:b}", "job", r->job_id, "mid", r->mid,
                             "ticket", r->ticket, "procedure", r->procedure->id, "backup",
-                            r->order.backup_id, "actor", job_actor(r->job), "no_swap",
-                            r->order.no_swap),
+                            r->order.backup_id, "actor", recovery_text(job_actor(r->job)),
+                            "no_swap", r->order.no_swap),
                   err);
 }
 
@@ -351,7 +379,10 @@ enum dr_rc recovery_abandon(struct job *j, struct dr_err *err)
     }
     if (!r->summary[0])
         recovery_say(r, "%s", job_error(j)->msg);
-    return recovery_close(r, failed_outcome(r), err);
+    enum job_outcome outcome = failed_outcome(r);
+    if (r->point_passed)
+        job_outcome_is(j, outcome);
+    return recovery_close(r, outcome, err);
 }
 
 enum dr_rc recovery_services_down(struct recovery *r, struct dr_err *err)
@@ -379,10 +410,10 @@ void recovery_keep(struct recovery *r, const char *what, bool expires, const cha
     va_end(ap);
     dr_format_time(
         dr_wall_ms() + dr_config_int(r->env->config, "RECOVERY_KEEP_OLD_HOURS") * HOUR_MS, until);
-    json_t *kept = json_pack("{s:s,s:o,s:s}", "what", what, "until",
-                             expires ? json_string(until) : json_null(), "note", note);
-    if (kept)
-        (void)json_array_append_new(r->kept_old, kept);
+    json_t *kept =
+        json_pack("{s:o,s:o,s:o}", "what", recovery_text(what), "until",
+                  expires ? json_string(until) : json_null(), "note", recovery_text(note));
+    (void)json_array_append_new(r->kept_old, kept);
 }
 
 void recovery_say(struct recovery *r, const char *fmt, ...)
@@ -436,7 +467,7 @@ unsigned recovery_result(struct recovery *r, struct dr_buf *map)
     dr_pack_text(map, "ours");
     dr_pack_uint(map, total > theirs ? total - theirs : 0);
     dr_pack_text(map, "total_ms");
-    dr_pack_uint(map, r->began_ms ? (uint64_t)(dr_clock_ms() - r->began_ms) : 0);
+    dr_pack_uint(map, total_ms(r));
     dr_pack_text(map, "rolled_back");
     dr_pack_bool(map, r->outcome == JOB_ROLLED_BACK);
     dr_pack_text(map, "kept_old");
@@ -447,7 +478,7 @@ unsigned recovery_result(struct recovery *r, struct dr_buf *map)
         dr_pack_pair(map, "emergency_backup_error", r->emergency_why);
         pairs++;
     }
-    return pairs + (r->procedure->result ? r->procedure->result(r, map) : 0);
+    return pairs + (r->procedure->result && !r->settled ? r->procedure->result(r, map) : 0);
 }
 
 void recovery_fini(struct recovery *r)

@@ -72,12 +72,13 @@ struct recovery {
     int64_t began_ms;  /* dr_clock_ms */
     int64_t down_ms;   /* dr_clock_ms when quiesce began; 0: it did not */
     uint64_t downtime_total_ms, downtime_services_ms; /* ours = total - services */
+    uint64_t total_ms;                                /* of a run that another delivery closed */
     char emergency_id[80], emergency_why[256];
     json_t *kept_old; /* array of {"what","until" (null: no expiry),"note"} */
 };
 
 /* ---- used by steps; all in a fiber ---- */
-struct recovery *recovery_of(struct job *j);
+struct recovery *recovery_of(struct job *j); /* the first call binds the two */
 struct cancel *recovery_cancel(struct recovery *r);
 int recovery_store_fd(struct recovery *r);
 
@@ -122,12 +123,18 @@ void recovery_keep(struct recovery *r, const char *what, bool expires, const cha
     __attribute__((format(printf, 4, 5)));
 void recovery_say(struct recovery *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal */
+/* Text of any origin as JSON: what is no UTF-8 becomes '?'. Never NULL. */
+json_t *recovery_text(const char *text);
 /* The step's outcome in the result, where there is a job. */
 void recovery_step_outcome(struct recovery *r, const char *outcome);
 
 /* An open journal that was just locked, of a run without a message: fills r from its run-open.
  * NEEDS_HUMAN: it has none, or names no procedure of ours. */
 enum dr_rc recovery_adopt(struct recovery *r, struct journal *j, struct dr_err *err) DR_MUST_CHECK;
+
+/* A closed journal's end is final unless nothing was changed: such a run may be tried again. Reads
+ * it into r (outcome, summary, ids, downtime, kept_old) and sets settled. */
+bool recovery_read_closed(struct recovery *r);
 
 /* ---- used by the task execute ---- */
 unsigned recovery_result(struct recovery *r, struct dr_buf *map);

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #include "common/err.h"
-#include "worker/job/job.h"
+#include "worker/job/dispatch.h"
 
 struct takeover;
 
@@ -17,9 +17,12 @@ struct takeover *takeover_start(const struct job_services *services, uint64_t ev
 void takeover_stop(struct takeover *t, void (*on_stopped)(void *arg), void *arg);
 void takeover_free(struct takeover *t); /* after on_stopped, or after the loop has ended */
 
-/* For the dispatcher, in a fiber. An open journal of this job with this mid: its redelivery
- * resumes, whatever signature, exp, nbf, cancel and the poison limit say. A run that never came to
- * quiesce counts only for its first deliveries, so that a message which kills its workers ends. */
-bool takeover_is_open(const struct job_services *s, const char *job_id, const char *mid);
+/* For dispatch_options open_run and closed_run, arg a const struct job_services *; in a fiber. An
+ * open journal of this job with this mid: its redelivery resumes, whatever signature, exp, nbf,
+ * cancel and the poison limit say. A run that never came to quiesce counts only for its first
+ * deliveries, so that a message which kills its workers ends. */
+bool takeover_is_open(void *services, const char *mid, const char *job_id);
+enum dispatch_known takeover_is_closed(void *services, const char *mid, const char *job_id,
+                                       struct dispatch_recorded *out);
 
 #endif

@@ -1,0 +1,210 @@
+/* database_recovery: proves a backup, restores it beside live, verifies it there, swaps the two by
+ * rename. Live is untouched until swap, downtime is quiesce to start. */
+#include "worker/recovery/database.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/wire/pack.h"
+#include "worker/backup/container.h"
+#include "worker/backup/handle.h"
+#include "worker/backup/names.h"
+#include "worker/backup/store.h"
+#include "worker/core/pool.h"
+#include "worker/recovery/db_internal.h"
+
+/* ---- select and prove ---- */
+
+struct selecting {
+    struct recovery *r;
+    char series[MANIFEST_SERIES_MAX + 1];
+};
+
+static enum dr_rc select_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct selecting *s = item;
+    struct recovery *r = s->r;
+    bool latest = strcmp(r->order.backup_id, "latest") == 0;
+    (void)cancel;
+    return store_select(r->env->store, "database", latest ? s->series : NULL, r->order.backup_id,
+                        r->order.before_ms, &r->backup, err);
+}
+
+static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    struct selecting s = {.r = r};
+    if (db_conn_urls(r, err))
+        return err->rc;
+    names_series("database", d->live, strlen(d->live), s.series);
+    if (pool_run(r->env->pool, select_item, &s, recovery_cancel(r), err))
+        return err->rc;
+    (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
+    job_message(r->job, "%s", r->chosen_id);
+    return DR_OK;
+}
+
+struct proving {
+    struct recovery *r;
+    _Atomic uint64_t *progress;
+};
+
+static enum dr_rc prove_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct proving *p = item;
+    struct db *d = db_of(p->r);
+    const struct prove_options o = {.cancel = cancel,
+                                    .progress = p->progress,
+                                    .threads = container_threads(),
+                                    .record = db_expect_record,
+                                    .arg = d};
+    return prove_backup(p->r->backup, &o, &d->proven, err);
+}
+
+static enum dr_rc prove(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    struct proving p = {.r = r, .progress = job_progress_counter(r->job)};
+    const struct manifest *m = handle_manifest(r->backup);
+    uint64_t total = 0;
+    int64_t began = dr_clock_ms();
+    for (unsigned i = 0; i < m->object_count; i++)
+        total += m->objects[i].stored_bytes;
+    job_progress_total(r->job, total);
+    if (pool_run_long(r->env->pool, prove_item, &p, recovery_cancel(r), err))
+        return err->rc;
+    d->prove_ms = (uint64_t)(dr_clock_ms() - began);
+    return DR_OK;
+}
+
+static enum dr_rc leave(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    recovery_keep(r, d->scratch, true,
+                  "the verified restore; connect to it by this name instead of %s", d->live);
+    recovery_say(r, "%s is restored and verified as database %s; %s is unchanged", r->chosen_id,
+                 d->scratch, d->live);
+    db_lock_drop(r);
+    return recovery_close(r, JOB_DONE, err);
+}
+
+static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
+{
+    if (db_after_keep(r, err))
+        return err->rc;
+    db_lock_drop(r);
+    return recovery_close(r, JOB_DONE, err);
+}
+
+/* ---- steps ---- */
+
+static enum dr_rc run_select(struct job *j, struct dr_err *err)
+{
+    struct recovery *r = recovery_of(j);
+    if (recovery_begin(r, err) || r->settled)
+        return err->rc;
+    return select_backup(r, err);
+}
+
+#define STEP(name, fn)                                                                             \
+    static enum dr_rc run_##name(struct job *j, struct dr_err *err)                                \
+    {                                                                                              \
+        struct recovery *r = recovery_of(j);                                                       \
+        return recovery_skips(r) ? DR_OK : fn(r, err);                                             \
+    }
+#define UNDO(name, fn)                                                                             \
+    static enum dr_rc undo_##name(struct job *j, struct dr_err *err)                               \
+    {                                                                                              \
+        struct recovery *r = recovery_of(j);                                                       \
+        return r->settled ? DR_OK : fn(r, err);                                                    \
+    }
+STEP(prove, prove)
+STEP(preflight, db_preflight)
+STEP(report, db_report)
+STEP(restore, db_restore)
+STEP(verify, db_verify)
+STEP(properties, db_properties)
+STEP(emergency, db_emergency)
+STEP(quiesce, db_swap_quiesce)
+STEP(swap, db_swap)
+STEP(start, db_after_start)
+STEP(check, db_after_check)
+STEP(close, close_run)
+STEP(leave, leave)
+UNDO(restore, db_after_undone)
+UNDO(quiesce, db_swap_release)
+UNDO(swap, db_swap_back)
+
+static const struct job_step steps[] = {
+    {"select", 1, 0, run_select, recovery_abandon},
+    {"prove", 20, STEP_RESUMABLE, run_prove, NULL},
+    {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
+    {"restore", 45, 0, run_restore, undo_restore},
+    {"verify", 15, 0, run_verify, NULL},
+    {"properties", 1, 0, run_properties, NULL},
+    {"emergency", 12, 0, run_emergency, NULL},
+    {"quiesce", 2, STEP_POINT, run_quiesce, undo_quiesce},
+    {"swap", 1, 0, run_swap, undo_swap},
+    {"start", 1, 0, run_start, NULL},
+    {"check", 1, 0, run_check, NULL},
+    {"close", 0, 0, run_close, NULL},
+    {0},
+};
+static const struct job_step plan[] = {
+    {"select", 1, 0, run_select, NULL},
+    {"prove", 90, STEP_RESUMABLE, run_prove, NULL},
+    {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
+    {"report", 8, STEP_RESUMABLE, run_report, NULL},
+    {0},
+};
+static const struct job_step beside[] = {
+    {"select", 1, 0, run_select, recovery_abandon},
+    {"prove", 20, STEP_RESUMABLE, run_prove, NULL},
+    {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
+    {"restore", 60, 0, run_restore, undo_restore},
+    {"verify", 17, 0, run_verify, NULL},
+    {"properties", 1, 0, run_properties, NULL},
+    {"leave", 0, 0, run_leave, NULL},
+    {0},
+};
+
+static unsigned result(struct recovery *r, struct dr_buf *map)
+{
+    const struct db *d = db_of(r);
+    dr_pack_text(map, "verified");
+    dr_pack_map(map, 4);
+    dr_pack_text(map, "tables");
+    dr_pack_uint(map, d->verified_tables);
+    dr_pack_text(map, "rows");
+    dr_pack_uint(map, d->verified_rows);
+    dr_pack_text(map, "digests");
+    dr_pack_uint(map, d->verified_digests);
+    dr_pack_text(map, "unknown"); /* counted only, or of a dump format whose rows we do not read */
+    dr_pack_uint(map, d->verified_unknown);
+    if (d->report)
+        dr_buf_add(map, d->report, d->report_len);
+    return 1 + d->report_pairs;
+}
+
+static void fini(struct recovery *r)
+{
+    struct db *d = db_of(r);
+    db_lock_drop(r);
+    db_expect_fini(d);
+    free(d->report);
+    dr_pg_url_free(&d->app);
+    dr_pg_url_free(&d->admin);
+}
+
+const struct recovery_procedure recovery_database = {
+    .id = "database_recovery",
+    .services = "DR_SERVICES_DATABASE",
+    .steps = steps,
+    .plan = plan,
+    .beside = beside,
+    .own_bytes = sizeof(struct db),
+    .settle = db_settle,
+    .result = result,
+    .fini = fini,
+};

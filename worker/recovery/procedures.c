@@ -1,0 +1,9 @@
+/* The procedures this worker knows: one row a procedure. */
+#include <stddef.h>
+
+#include "worker/recovery/database.h"
+
+const struct recovery_procedure *const recovery_procedures[] = {
+    &recovery_database,
+    NULL,
+};
