@@ -23,6 +23,7 @@ struct level {
     int fd; /* -1: closed for now */
     dev_t dev;
     ino_t ino;
+    uint64_t mount;  /* id of its mount; 0: the kernel does not say */
     size_t path_len; /* of the folder */
     struct tree_list list;
     size_t next;
@@ -33,14 +34,32 @@ struct stack {
     size_t count, room;
 };
 
+/* The check by name has seen the mounts at the beginning; one that came since, or an automount that
+ * we caused, has another id. */
+static uint64_t mount_of(const struct tree_walk *w, int fd)
+{
+    struct statx x;
+
+    if (w->spec->at || statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &x) ||
+        !(x.stx_mask & STATX_MNT_ID))
+        return 0;
+    return x.stx_mnt_id;
+}
+
 static enum dr_rc push(struct tree_walk *w, struct stack *s, int fd, struct dr_err *err)
 {
+    uint64_t mount = mount_of(w, fd);
     struct level *l;
     struct stat st;
 
     if (fstat(fd, &st)) {
         close(fd);
         return dr_fail_errno(err, DR_E_IO, "stat %s", (const char *)w->path.data);
+    }
+    if (s->count && mount != s->list[0].mount) {
+        close(fd);
+        return dr_fail(err, DR_E_PREFLIGHT, "%s became a mount point while it was read",
+                       (const char *)w->path.data);
     }
     if (s->count == s->room) {
         s->room = s->room ? 2 * s->room : 32;
@@ -51,7 +70,8 @@ static enum dr_rc push(struct tree_walk *w, struct stack *s, int fd, struct dr_e
         s->list[s->count - KEEP_OPEN].fd = -1;
     }
     l = &s->list[s->count++];
-    *l = (struct level){.fd = fd, .dev = st.st_dev, .ino = st.st_ino, .path_len = w->path.len};
+    *l = (struct level){
+        .fd = fd, .dev = st.st_dev, .ino = st.st_ino, .mount = mount, .path_len = w->path.len};
     return tree_list_read(&l->list, fd, s->count == 1, (const char *)w->path.data, err);
 }
 

@@ -32,13 +32,13 @@ static enum dr_rc crypto(struct dr_err *err)
     return dr_fail(err, DR_E_CRYPTO, "SHA-256 fails");
 }
 
-/* Up to max bytes from the beginning; negative: errno. */
-static ssize_t read_all(int fd, unsigned char *p, size_t max)
+/* The bytes of a file of size bytes, and one more if it has grown; negative: errno. */
+static ssize_t read_all(int fd, unsigned char *p, size_t size)
 {
     size_t have = 0;
 
-    while (have < max) {
-        ssize_t n = pread(fd, p + have, max - have, (off_t)have);
+    do {
+        ssize_t n = pread(fd, p + have, size + 1 - have, (off_t)have);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -46,7 +46,7 @@ static ssize_t read_all(int fd, unsigned char *p, size_t max)
         if (n == 0)
             break;
         have += (size_t)n;
-    }
+    } while (have < size);
     return (ssize_t)have;
 }
 
@@ -57,7 +57,7 @@ static bool read_small(struct tree_walk *w, int fd, struct stat *st, bool *chang
     for (int i = 0; i < TRIES && st->st_size <= TREE_BUFFER; i++) {
         struct stat after;
         size_t size = (size_t)st->st_size;
-        ssize_t n = read_all(fd, w->buffer, size + 1); /* one more: it would show growth */
+        ssize_t n = read_all(fd, w->buffer, size);
         if (n < 0 || fstat(fd, &after))
             return false;
         *changed = (size_t)n != size || !same(st, &after);
