@@ -196,7 +196,8 @@ static bool read_line(struct reader *in, const char *word, struct swap *s, struc
                       unsigned *count)
 {
     if (strcmp(word, "root") == 0)
-        return *count < ROOTS_MAX && !s->pair_count && read_root(in, *count, &roots[(*count)++]);
+        return *count < ROOTS_MAX && !s->pair_count && read_root(in, *count, &roots[*count]) &&
+               ++*count;
     for (unsigned kind = 0; kind < 3 && *count; kind++)
         if (strcmp(word, kinds[kind]) == 0)
             return read_pair(in, s, *count, (enum swap_pair_kind)kind);
