@@ -180,7 +180,7 @@ static enum dr_rc role_exists(struct recovery *r, const char *name, bool *exists
 static enum dr_rc look_up_role(struct recovery *r, const char *name, struct dr_buf *missing,
                                struct dr_err *err)
 {
-    bool exists, member;
+    bool exists = false, member = false;
     if (role_exists(r, name, &exists, &member, err))
         return err->rc;
     if (!exists)
@@ -215,7 +215,7 @@ static enum dr_rc check_roles(struct recovery *r, struct dr_err *err)
 static enum dr_rc check_owner(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
-    bool exists, member;
+    bool exists = false, member = false;
     if (d->superuser || !d->expected.owner)
         return DR_OK;
     if (role_exists(r, d->expected.owner, &exists, &member, err))
