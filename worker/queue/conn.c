@@ -22,7 +22,6 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "worker/core/cancel.h"
-#include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/core/pool.h"
 #include "worker/queue/address.h"
@@ -507,37 +506,12 @@ void queue_conn_send(struct queue_conn *c, int argc, const char **argv, const si
     loop_next_tick(c->loop, refuse, r);
 }
 
-struct call {
-    struct fiber *fiber;
-    redisReply *reply;
-    struct dr_err err;
-};
-
-static void on_called(void *arg, redisReply *reply, const struct dr_err *why)
+#if DR_FAULTS
+void queue_conn_push(struct queue_conn *c)
 {
-    struct call *call = arg;
-    if (reply) { /* its parts are moved out: what is freed after this callback is an empty shell */
-        call->reply = dr_xalloc(sizeof *reply);
-        *call->reply = *reply;
-        memset(reply, 0, sizeof *reply);
-        reply->type = REDIS_REPLY_NIL;
-    } else {
-        call->err = *why;
-    }
-    fiber_wake(call->fiber);
+    evutil_socket_t fd = c->bev ? bufferevent_getfd(c->bev) : -1;
+    bool direct = fd >= 0 && !c->tls && evbuffer_get_length(bufferevent_get_output(c->bev)) == 0;
+    while (direct && evbuffer_get_length(c->out) > 0 && evbuffer_write(c->out, fd) > 0)
+        continue;
 }
-
-enum dr_rc queue_conn_call(struct queue_conn *c, int argc, const char **argv, const size_t *len,
-                           int64_t timeout_ms, struct cancel *cancel, redisReply **out,
-                           struct dr_err *err)
-{
-    struct call call = {.fiber = fiber_self()};
-    if (cancel_fired(cancel))
-        return dr_fail(err, cancel_fired(cancel), "%s", cancel_reason(cancel));
-    queue_conn_send(c, argc, argv, len, timeout_ms, on_called, &call);
-    fiber_suspend();
-    if (!call.reply)
-        return dr_fail(err, call.err.rc, "%s", call.err.msg);
-    *out = call.reply;
-    return DR_OK;
-}
+#endif

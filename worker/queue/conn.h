@@ -50,6 +50,14 @@ void queue_conn_send(struct queue_conn *c, int argc, const char **argv, const si
 enum dr_rc queue_conn_call(struct queue_conn *c, int argc, const char **argv, const size_t *len,
                            int64_t timeout_ms, struct cancel *cancel, redisReply **out,
                            struct dr_err *err) DR_MUST_CHECK;
+/* The same with fault points NAME.sent, when the command has left, and NAME.reply, when it was
+ * answered; one that fails loses the connection. */
+enum dr_rc queue_conn_call_named(struct queue_conn *c, const char *name, int argc,
+                                 const char **argv, const size_t *len, redisReply **out,
+                                 struct dr_err *err) DR_MUST_CHECK;
+#if DR_FAULTS
+void queue_conn_push(struct queue_conn *c); /* what was sent leaves now: for fault points */
+#endif
 /* Drops the connection: pending commands are lost, it connects again. */
 void queue_conn_reset(struct queue_conn *c, const char *reason);
 

@@ -101,7 +101,8 @@ static enum dr_rc send_as(struct script_call *c, const char *verb, const char *w
                           struct queue_conn *conn, redisReply **out, struct dr_err *err)
 {
     put_head(c, verb, what);
-    return queue_conn_call(conn, (int)(3 + c->keys + c->args), c->argv, c->len, 0, NULL, out, err);
+    return queue_conn_call_named(conn, c->name, (int)(3 + c->keys + c->args), c->argv, c->len, out,
+                                 err);
 }
 
 static unsigned find(const struct script_set *set, const char *name)
