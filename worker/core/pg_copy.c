@@ -116,9 +116,7 @@ static enum dr_rc more_input(struct copy *x, bool wait, struct dr_err *err)
         enum dr_rc rc = pg_wait_socket(c, EV_READ, pg_deadline(c->statement_ms), x->cancel);
         x->turn_us = dr_clock_us();
         if (rc)
-            return dr_fail(err, rc, "%s",
-                           cancel_fired(x->cancel) ? cancel_reason(x->cancel)
-                                                   : "no rows for too long");
+            return pg_statement_gave_up(rc, x->cancel, err);
     }
     return PQconsumeInput(c->pg) ? DR_OK : pg_conn_lost(c, err);
 }

@@ -52,6 +52,8 @@ void pg_conn_drop(struct pg_conn *c); /* closes it now, pg_alive is false from h
 enum dr_rc pg_conn_lost(struct pg_conn *c, struct dr_err *err);
 
 enum dr_rc pg_statement_begin(struct pg_conn *c, struct cancel *cancel, struct dr_err *err);
+/* Records why a wait ended without what it waited for. */
+enum dr_rc pg_statement_gave_up(enum dr_rc rc, struct cancel *cancel, struct dr_err *err);
 /* Sends what libpq has queued. */
 enum dr_rc pg_statement_flush(struct pg_conn *c, int64_t deadline_ms, struct cancel *cancel,
                               struct dr_err *err);

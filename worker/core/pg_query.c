@@ -30,7 +30,7 @@ enum dr_rc pg_statement_begin(struct pg_conn *c, struct cancel *cancel, struct d
     return DR_OK;
 }
 
-static enum dr_rc told(enum dr_rc rc, struct cancel *cancel, struct dr_err *err)
+enum dr_rc pg_statement_gave_up(enum dr_rc rc, struct cancel *cancel, struct dr_err *err)
 {
     if (cancel_fired(cancel))
         return dr_fail(err, rc, "%s", cancel_reason(cancel));
@@ -45,7 +45,7 @@ enum dr_rc pg_statement_flush(struct pg_conn *c, int64_t deadline_ms, struct can
     while ((left = PQflush(c->pg)) > 0) { /* the server may want to be read before it reads on */
         enum dr_rc rc = pg_wait_socket(c, EV_READ | EV_WRITE, deadline_ms, cancel);
         if (rc)
-            return told(rc, cancel, err);
+            return pg_statement_gave_up(rc, cancel, err);
         if (!PQconsumeInput(c->pg))
             return pg_conn_lost(c, err);
     }
@@ -59,7 +59,7 @@ enum dr_rc pg_statement_next(struct pg_conn *c, int64_t deadline_ms, struct canc
     while (PQisBusy(c->pg)) {
         enum dr_rc rc = pg_wait_socket(c, EV_READ, deadline_ms, cancel);
         if (rc)
-            return told(rc, cancel, err);
+            return pg_statement_gave_up(rc, cancel, err);
         if (!PQconsumeInput(c->pg))
             return pg_conn_lost(c, err);
     }
