@@ -215,6 +215,9 @@ void pool_free(struct pool *p)
     (void)pthread_mutex_unlock(&p->mutex);
     for (unsigned i = 0; i < p->threads; i++)
         (void)pthread_join(p->thread[i], NULL);
+    for (struct item *i; (i = list_pop(&p->finished));) /* submitted ones own what they work on */
+        if (!i->fiber)
+            complete(i);
     if (p->wake)
         event_free(p->wake);
     if (p->wake_fd >= 0)

@@ -14,7 +14,7 @@ typedef enum dr_rc pool_fn(void *item, struct cancel *cancel, struct dr_err *err
 /* threads 2..64. Long items may hold all threads but one, so that short calls find a thread. */
 enum dr_rc pool_new(struct loop *l, unsigned threads, struct pool **out,
                     struct dr_err *err) DR_MUST_CHECK;
-void pool_free(struct pool *p); /* waits for running items; no fiber may wait any more */
+void pool_free(struct pool *p); /* runs what is queued to its end; no fiber may wait any more */
 
 /* In a fiber: returns when fn has come back. Cancelled while queued: CANCELLED without running;
  * while running: fn sees cancel_pending and comes back by itself. The queue is as long as there

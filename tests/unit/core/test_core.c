@@ -294,6 +294,37 @@ static void pool_cancels_queued_and_running(void **state)
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static enum dr_rc tenfold(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    (void)cancel;
+    (void)err;
+    *(int *)item *= 10;
+    return DR_OK;
+}
+
+static void adds_one(void *arg, enum dr_rc rc, const struct dr_err *err)
+{
+    (void)err;
+    *(int *)arg += rc == DR_OK;
+}
+
+/* Who submits and goes leaves the freeing to `done`: it is called, also when the loop is not run
+ * any more. */
+static void pool_free_ends_what_was_submitted(void **state)
+{
+    struct dr_err err = {0};
+    int numbers[20];
+    (void)state;
+    assert_int_equal(pool_new(loop, 2, &pool, &err), DR_OK);
+    for (int i = 0; i < 20; i++) {
+        numbers[i] = i;
+        pool_submit(pool, tenfold, &numbers[i], adds_one, &numbers[i]);
+    }
+    pool_free(pool);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(numbers[i], i * 10 + 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +336,7 @@ int main(void)
         CASE(first_error_cancels_the_rest),
         CASE(pool_runs_everything_once),
         CASE(pool_cancels_queued_and_running),
+        CASE(pool_free_ends_what_was_submitted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
