@@ -5,8 +5,16 @@
 
 #include "tests/unit/cm.h"
 
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
 #include "common/mem.h"
-#include "tests/unit/pg_server.h"
+#include "tests/lib/pg_server.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/core/pg.h"
