@@ -84,18 +84,21 @@ static void pause_ms(uint64_t ms)
 
 enum dr_rc fault_point(const char *point, struct dr_err *err)
 {
+    const struct fault *hit = NULL;
     (void)pthread_once(&once, parse);
-    for (unsigned i = 0; i < fault_count; i++) {
+    for (unsigned i = 0; i < fault_count; i++) { /* each counts every visit */
         struct fault *f = &faults[i];
-        if (strcmp(f->point, point) != 0 || atomic_fetch_add(&f->seen, 1) + 1 != f->nth)
-            continue;
-        if (f->action == FAIL)
-            return dr_fail(err, DR_E_IO, "fault at %s", point);
-        if (f->action == SLEEP)
-            pause_ms(f->ms);
-        else
-            (void)kill(getpid(), f->action == KILL ? SIGKILL : SIGSTOP);
+        if (strcmp(f->point, point) == 0 && atomic_fetch_add(&f->seen, 1) + 1 == f->nth && !hit)
+            hit = f;
     }
+    if (!hit)
+        return DR_OK;
+    if (hit->action == FAIL)
+        return dr_fail(err, DR_E_IO, "fault at %s", point);
+    if (hit->action == SLEEP)
+        pause_ms(hit->ms);
+    else
+        (void)kill(getpid(), hit->action == KILL ? SIGKILL : SIGSTOP);
     return DR_OK;
 }
 
