@@ -10,10 +10,9 @@ enum dr_rc walk_open(struct walk *w, struct backup_handle *h, bool whole, struct
                      struct dr_err *err)
 {
     const struct manifest *m = handle_manifest(h);
-    const char *roles[MANIFEST_OBJECTS_MAX + 1] = {NULL};
     *w = (struct walk){.handle = h};
     for (unsigned i = 0; i + 1 < m->object_count; i++)
-        roles[i] = m->objects[i].role;
+        w->roles[i] = m->objects[i].role;
     if (handle_object(h, m->object_count - 1, &w->container, err))
         goto failed;
     const struct container_reader_spec spec = {
@@ -21,7 +20,7 @@ enum dr_rc walk_open(struct walk *w, struct backup_handle *h, bool whole, struct
     if (container_reader_new(&spec, &w->reader, err))
         goto failed;
     w->source = container_reader_source(w->reader);
-    if (index_reader_new(&w->source, roles, m->container_count, &w->index, err))
+    if (index_reader_new(&w->source, w->roles, m->container_count, &w->index, err))
         goto failed;
     return DR_OK;
 failed:

@@ -17,9 +17,10 @@ struct walk {
     struct container_reader *reader;
     struct pipe_source source;
     struct index_reader *index;
-    struct index_record rec; /* the one at hand */
-    bool end;                /* no more: the index is whole */
-    walk_fn *record;         /* sees what is neither stream nor chunk; may be NULL */
+    const char *roles[MANIFEST_OBJECTS_MAX + 1]; /* the streams it expects */
+    struct index_record rec;                     /* the one at hand */
+    bool end;                                    /* no more: the index is whole */
+    walk_fn *record; /* sees what is neither stream nor chunk; may be NULL */
     void *arg;
     const char *object;      /* whose records these are */
     struct container **list; /* of the object that is open: its own container first */
