@@ -21,7 +21,7 @@
 #include "worker/backup/nfs.h"
 #include "worker/backup/store_internal.h"
 
-enum { ID_FILE_LEN = 33, ROUNDS = 600000 };
+enum { ID_FILE_LEN = 33 };
 
 void store_close(struct store *s)
 {
@@ -134,7 +134,8 @@ static enum dr_rc read_id(struct store *s, struct dr_err *err)
 }
 
 /* Killed before the keyring is there, the directory still counts as empty. */
-static enum dr_rc make_keyring(struct store *s, const struct dr_secret *secret, struct dr_err *err)
+static enum dr_rc make_keyring(struct store *s, const struct dr_secret *secret, unsigned rounds,
+                               struct dr_err *err)
 {
     unsigned char raw[16];
     struct keyring *keys = NULL;
@@ -148,8 +149,9 @@ static enum dr_rc make_keyring(struct store *s, const struct dr_secret *secret, 
         dr_hex(raw, sizeof raw, s->id);
         dr_buf_printf(&b, "%s\n", s->id);
     }
-    if (!rc && !(rc = keyring_create(s->id, secret, ROUNDS, &keys, err)) && b.len > 0)
+    if (!rc && !(rc = keyring_create(s->id, secret, rounds, &keys, err)) && b.len > 0)
         rc = disk_replace(s->dirfd, "store.id", b.data, b.len, err);
+    dr_buf_reset(&b);
     dr_buf_reset(&b);
     if (!rc && !(rc = keyring_write(keys, &b, err)))
         rc = disk_replace(s->dirfd, "keyring.json", b.data, b.len, err);
@@ -158,12 +160,13 @@ static enum dr_rc make_keyring(struct store *s, const struct dr_secret *secret, 
     return rc;
 }
 
-static enum dr_rc first_start(struct store *s, const struct dr_secret *secret, struct dr_err *err)
+static enum dr_rc first_start(struct store *s, const struct dr_secret *secret, unsigned rounds,
+                              struct dr_err *err)
 {
     int lock = -1;
     enum dr_rc rc = lock_take(s->dirfd, "lock", LOCK_ALONE_MAKE, STORE_LOCK_WAIT_MS, &lock, err);
     if (!rc && is_empty(s)) /* else another worker was first */
-        rc = make_keyring(s, secret, err);
+        rc = make_keyring(s, secret, rounds, err);
     lock_drop(&lock);
     return rc;
 }
@@ -273,7 +276,7 @@ static enum dr_rc open_store(struct store *s, const struct dr_config *config,
                              enum store_open_mode mode, struct dr_err *err)
 {
     const struct dr_secret *secret = dr_config_secret(config, "BACKUP_ENCRYPTION_PASSWORD");
-    enum dr_rc rc = open_directory(s, mode == STORE_WORK, err);
+    enum dr_rc rc = open_directory(s, mode != STORE_READ, err);
     if (rc)
         return rc;
     if (secret->len == 0) {
@@ -285,18 +288,21 @@ static enum dr_rc open_store(struct store *s, const struct dr_config *config,
         if (mode == STORE_READ)
             return dr_fail(err, DR_E_NOT_FOUND,
                            "%s holds no store yet: the first `drworker run` makes it", s->path);
-        if (strcmp(dr_config_str(config, "OFFSITE_STORAGE_PROVIDER"), "none") != 0)
+        if (mode != STORE_INIT_ANEW &&
+            strcmp(dr_config_str(config, "OFFSITE_STORAGE_PROVIDER"), "none") != 0)
             return dr_fail(err, DR_E_REFUSED,
                            "%s is empty but an off-site store is configured: `drworker recover "
                            "--adopt` continues that one, `drworker keys init --new-store` begins "
                            "a new one",
                            s->path);
-        if ((rc = first_start(s, secret, err)))
+        if ((rc = first_start(s, secret, (unsigned)dr_config_int(config, "DR_PBKDF2_ROUNDS"), err)))
             return rc;
+    } else if (mode == STORE_INIT || mode == STORE_INIT_ANEW) {
+        return dr_fail(err, DR_E_EXISTS, "%s holds a store already", s->path);
     }
     if ((rc = read_id(s, err)) || (rc = open_keyring(s, secret, err)))
         return rc;
-    return mode == STORE_WORK ? open_to_work(s, err) : open_to_read(s, err);
+    return mode == STORE_READ ? open_to_read(s, err) : open_to_work(s, err);
 }
 
 enum dr_rc store_open(const struct dr_config *config, enum store_open_mode mode, struct store **out,

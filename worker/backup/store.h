@@ -23,7 +23,9 @@ struct backup_handle;
 
 enum store_open_mode {
     STORE_READ, /* changes nothing */
-    STORE_WORK  /* makes store.id and keyring when the directory is empty; adopts, cuts, signs */
+    STORE_WORK, /* makes store.id and keyring when the directory is empty; adopts, cuts, signs */
+    STORE_INIT, /* as STORE_WORK, but the directory must be empty: EXISTS */
+    STORE_INIT_ANEW /* and an off-site store that is configured does not count */
 };
 
 /* CONFIG (BACKUP_DIRECTORY, BACKUP_ENCRYPTION_PASSWORD), REFUSED (NFS without locks, a store whose
@@ -36,6 +38,10 @@ const char *store_id(const struct store *s); /* 32 hex digits */
 const char *store_path(const struct store *s);
 int store_dirfd(const struct store *s); /* borrowed */
 const struct keyring *store_keys(const struct store *s);
+/* Puts a changed keyring in place, recorded as `keys` with the change's name. LOCKED when another
+ * one changed it first. s goes on with the keys it was opened with. */
+enum dr_rc store_change_keys(struct store *s, const struct keyring *changed, const char *change,
+                             struct dr_err *err) DR_MUST_CHECK;
 void store_head(struct store *s, struct catalog_head *out); /* as last read */
 /* The strict check of `verify`: catalog chain to its end, nothing behind the head, head's
  * generation. INTEGRITY with its class. unrecorded: manifests without a record (may be NULL). */
