@@ -32,6 +32,8 @@ static const char usage_text[] =
     "usage: drworker [--config FILE] [COMMAND]\n"
     "  run              take jobs from Redis until SIGTERM (the default)\n"
     "  config [--json]  the effective configuration and where each value comes from\n"
+    "  open FILE [-o OUT]  the plain bytes of one .drb; needs only the passphrase\n"
+    "  keys init|list|add-recovery|change-passphrase  slots of the keyring\n"
     "  --version, --help\n";
 
 static void on_terminate(void *arg)
@@ -135,7 +137,11 @@ out:
 static const struct {
     const char *name;
     int (*fn)(const struct cli *c);
-} commands[] = {{"run", run}, {"config", cli_config}};
+    bool words; /* takes what follows it */
+} commands[] = {{"run", run, false},
+                {"config", cli_config, false},
+                {"open", cli_open, true},
+                {"keys", cli_keys, true}};
 
 static int usage(FILE *to, int code)
 {
@@ -165,7 +171,7 @@ int main(int argc, char **argv)
     c.argv = rest;
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(command ? command : "run", commands[i].name) == 0) {
-            if (c.argc > 0) {
+            if (c.argc > 0 && !commands[i].words) {
                 (void)fprintf(stderr, "drworker: %s takes no '%s'\n", commands[i].name, rest[0]);
                 return usage(stderr, 2);
             }

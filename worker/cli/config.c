@@ -5,8 +5,9 @@
 
 int cli_fail(const struct dr_err *err)
 {
-    (void)fprintf(stderr, "drworker: %s%s%s%s%s%s\n", err->msg, err->field[0] ? " [" : "",
-                  err->field, err->field[0] ? "=" : "", err->value, err->field[0] ? "]" : "");
+    (void)fprintf(stderr, "drworker: %s%s%s%s%s%s%s%s%s\n", err->msg, err->reason[0] ? " (" : "",
+                  err->reason, err->reason[0] ? ")" : "", err->field[0] ? " [" : "", err->field,
+                  err->field[0] ? "=" : "", err->value, err->field[0] ? "]" : "");
     return dr_rc_exit(err->rc);
 }
 
