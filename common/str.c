@@ -28,9 +28,9 @@ bool dr_parse_i64(const char *s, int64_t min, int64_t max, int64_t *out)
 {
     bool negative = s && *s == '-';
     uint64_t v;
-    if (!dr_parse_u64(s ? s + negative : s, 0, (uint64_t)INT64_MAX, &v))
+    if (!dr_parse_u64(s ? s + negative : s, 0, (uint64_t)INT64_MAX + negative, &v))
         return false;
-    int64_t i = negative ? -(int64_t)v : (int64_t)v;
+    int64_t i = negative ? (int64_t)(0 - v) : (int64_t)v;
     if (i < min || i > max)
         return false;
     *out = i;

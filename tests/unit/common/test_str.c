@@ -30,6 +30,10 @@ static void numbers_are_strict(void **state)
         assert_false(dr_parse_u64(bad[k], 0, UINT64_MAX, &u));
     assert_false(dr_parse_u64("11", 0, 10, &u));
     assert_true(dr_parse_i64("-7", -7, 7, &i) && i == -7);
+    assert_true(dr_parse_i64("-9223372036854775808", INT64_MIN, INT64_MAX, &i) && i == INT64_MIN);
+    assert_true(dr_parse_i64("9223372036854775807", INT64_MIN, INT64_MAX, &i) && i == INT64_MAX);
+    assert_false(dr_parse_i64("9223372036854775808", INT64_MIN, INT64_MAX, &i));
+    assert_false(dr_parse_i64("-9223372036854775809", INT64_MIN, INT64_MAX, &i));
     assert_false(dr_parse_i64("--7", -7, 7, &i));
     assert_false(dr_parse_i64(NULL, -7, 7, &i));
 }
