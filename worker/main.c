@@ -122,6 +122,8 @@ static int run(const struct cli *c)
     loop_lag_start(w.loop);
     if (loop_run(w.loop) != 0)
         code = 1;
+    if (dispatch_refusal(w.dispatch))
+        code = cli_fail(dispatch_refusal(w.dispatch));
     dr_log(DR_LOG_INFO, "worker.stop", NULL);
 out:
     dispatch_free(w.dispatch);

@@ -170,6 +170,11 @@ void dr_keyfile_free(struct dr_keyfile *f)
     free(f);
 }
 
+const struct dr_key_entry *dr_keyfile_at(const struct dr_keyfile *f, unsigned i)
+{
+    return f && i < f->count ? &f->at[i] : NULL;
+}
+
 const struct dr_key_entry *dr_keyfile_find(const struct dr_keyfile *f, const char *kid)
 {
     for (unsigned i = 0; f && i < f->count; i++)

@@ -27,6 +27,7 @@ enum dr_rc dr_keyfile_load(const char *path, struct dr_keyfile **out,
 enum dr_rc dr_keyfile_parse(const char *text, struct dr_keyfile **out,
                             struct dr_err *err) DR_MUST_CHECK;
 void dr_keyfile_free(struct dr_keyfile *f);
+const struct dr_key_entry *dr_keyfile_at(const struct dr_keyfile *f, unsigned i); /* NULL: none */
 const struct dr_key_entry *dr_keyfile_find(const struct dr_keyfile *f, const char *kid);
 
 #endif

@@ -183,6 +183,32 @@ def case_rt_drops_the_result_and_keeps_the_record(c):
     assert c.r.zcard("{dr}:rt") == 0
 
 
+def case_workers_of_another_store_are_refused(c):
+    probe(c, PROBE_STORE="a" * 32)
+    assert c.r.get("{dr}:store") == b"a" * 32
+    same = probe(c, PROBE_STORE="a" * 32)
+    other = probe(c, wait_up=False, PROBE_STORE="b" * 32)
+    assert other.wait(20) == 1
+    log = other.log.read_text()
+    for word in "a" * 32, "b" * 32, "recover --adopt", "keys init --new-store", "BACKUP_DIRECTORY":
+        assert word in log, log
+    c.r.flushall()
+    c.r.client_kill_filter(_type="normal", skipme=True)
+    wait(lambda: c.r.get("{dr}:store") == b"a" * 32)
+    c.r.set("{dr}:store", "c" * 32)  # the namespace was given to another store meanwhile
+    c.r.client_kill_filter(_type="normal", skipme=True)
+    assert same.wait(20) == 1
+
+
+def case_info_is_written_at_each_connect(c):
+    probe(c)
+    info = wait(lambda: c.r.hgetall("{dr}:info"))
+    assert info == {b"procedures": b"\x90", b"health": b"\xc0"}, info
+    c.r.delete("{dr}:info")
+    c.r.client_kill_filter(_type="normal", skipme=True)
+    wait(lambda: c.r.hgetall("{dr}:info") == info)
+
+
 def case_watch_tells_step_percent_bytes_and_rate(c):
     probe(c)
     jid = c.cli("execute", "database_recovery", "--reason", "copy").strip()

@@ -199,12 +199,18 @@ int main(void)
                                        .drain_ms = 500,
                                        .keys = keys,
                                        .allow_unsigned = true,
+                                       .store_id = getenv("PROBE_STORE"),
                                        .open_run = open_run,
                                        .closed_run = closed_run,
                                        .on_drained = on_drained,
                                        .arg = l};
-    if (dispatch_new(&o, &d, &err) == DR_OK && dispatch_start(d, &err) == DR_OK)
-        (void)loop_run(l);
+    if (dispatch_new(&o, &d, &err) || dispatch_start(d, &err))
+        goto out;
+    dispatch_tell(d, "procedures", "\x90", 1);
+    dispatch_tell(d, "health", "\xc0", 1);
+    (void)loop_run(l);
+    if (dispatch_refusal(d))
+        err = *dispatch_refusal(d);
 out:
     if (err.rc)
         (void)fprintf(stderr, "probe: %s\n", err.msg);

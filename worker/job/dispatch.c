@@ -13,6 +13,7 @@
 #include "common/str.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
+#include "worker/queue/bell.h"
 
 enum { PAUSED_MS = 1000, AFTER_ERROR_MS = 500, DUE_MAX_MS = 5000 };
 
@@ -102,6 +103,7 @@ enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out,
                                      .lease_ms = o->lease_ms,
                                      .lanes = d->all_lanes,
                                      .info = d->info,
+                                     .store_id = o->store_id,
                                      .on_stop = on_stop,
                                      .poison_limit = poison_limit,
                                      .arg = d};
@@ -195,6 +197,16 @@ static void wait_for_room(struct lane *l)
     }
 }
 
+/* Nothing may be taken from here: the worker ends, once what runs is done. */
+static void refuse(struct dispatch *d, const struct dr_err *why)
+{
+    if (d->draining)
+        return;
+    d->refusal = *why;
+    dr_log_err(DR_LOG_ERROR, "worker.refused", why, NULL);
+    dispatch_drain(d);
+}
+
 static void claim_some(struct lane *l, int64_t *wait_ms)
 {
     struct dispatch *d = l->dispatch;
@@ -209,6 +221,10 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
         queue_claim(d->queue, l->row->name, most, messages, &count, wait_ms, &paused, &err);
     for (unsigned i = count; i < most; i++)
         give_slot(l);
+    if (rc == DR_E_CONFIG) {
+        refuse(d, &err);
+        return;
+    }
     if (rc) {
         if (err.rc != DR_E_UNREACHABLE)
             dr_log_err(DR_LOG_ERROR, "queue.claim", &err, "lane", l->row->name, NULL);
@@ -292,6 +308,16 @@ enum dr_rc dispatch_start(struct dispatch *d, struct dr_err *err)
         fiber_start(d->o.services->loop, lane_fiber, l);
     }
     return DR_OK;
+}
+
+const struct dr_err *dispatch_refusal(const struct dispatch *d)
+{
+    return d->refusal.rc ? &d->refusal : NULL;
+}
+
+void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, size_t len)
+{
+    queue_tell(d->queue, field, msgpack, len);
 }
 
 static void finish_drain(void *arg)

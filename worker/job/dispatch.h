@@ -33,6 +33,7 @@ struct dispatch_options {
     const struct dr_keyfile *keys; /* NULL: no key file */
     const struct dr_secret *sched_key;
     bool allow_unsigned;
+    const char *store_id; /* of services->store; NULL: none. Another one in Redis: see below */
     /* True: the message belongs to an open journal. Signature, iat, exp, nbf, cancel, mx and the
      * poison limit no longer count, the job runs with job_resume. job_id NULL: by mid alone. */
     bool (*open_run)(void *arg, const char *mid_hex, const char *job_id);
@@ -52,6 +53,11 @@ enum dr_rc dispatch_start(struct dispatch *d, struct dr_err *err) DR_MUST_CHECK;
 /* Stops taking; running jobs have drain_ms, then they are cancelled and handed back. Called again:
  * handed back at once. */
 void dispatch_drain(struct dispatch *d);
+/* Why it drains by itself: Redis names another store (CONFIG). NULL: it does not. */
+const struct dr_err *dispatch_refusal(const struct dispatch *d);
+/* A field of `info` as msgpack (procedures, retention, offsite, health, seal_pub), the same from
+ * every worker; written at each connect and when it changes. */
+void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, size_t len);
 void dispatch_free(struct dispatch *d);
 
 #endif

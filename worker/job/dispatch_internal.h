@@ -48,6 +48,7 @@ struct dispatch {
     unsigned lane_count, running, permits_used, lane_fibers;
     struct delivery *deliveries;
     bool draining, drained;
+    struct dr_err refusal;
     struct loop_timer *drain_timer;
     const char *all_lanes[LANES_MAX + 1];
     char host[65], pid[12], since[DR_TIME_TEXT], lane_text[512];

@@ -1,5 +1,7 @@
 /* Doorbells: BLMOVE of a list onto itself blocks while it is empty and moves nothing when it is
  * not. One connection a lane, since whatever is sent behind a blocked command waits. */
+#include "worker/queue/bell.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

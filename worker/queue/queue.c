@@ -30,6 +30,7 @@ static void on_up(void *arg)
     struct queue *q = arg;
     dr_log(DR_LOG_INFO, "redis.up", "wid", q->wid, NULL);
     q->send_whole = true;
+    queue_told_write(q);
     wake_all(q);
 }
 
@@ -63,6 +64,7 @@ void queue_free(struct queue *q)
     if (!q)
         return;
     queue_hint_free(q->hint);
+    queue_told_free(q);
     queue_conn_free(q->conn);
     script_set_free(q->scripts);
     free(q);

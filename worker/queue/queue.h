@@ -21,6 +21,7 @@ enum {
     QUEUE_RAW_MAX = 262144, /* longest message in bytes */
     QUEUE_TICKET_MAX = 24,
     QUEUE_DEAD_MAX = 10000,
+    QUEUE_INFO_MAX = 16,
 };
 
 struct queue_options {
@@ -32,6 +33,9 @@ struct queue_options {
     const char *const *lanes; /* all lanes of the namespace that are swept, ended by NULL */
     /* The worker's own words in wk:<wid>: pairs of name and value, ended by NULL; borrowed. */
     const char *const *info;
+    /* Of the store that the workers of a namespace share; borrowed; NULL: no store. The first
+     * worker writes it; queue_claim answers CONFIG where another one stands. */
+    const char *store_id;
     /* A held ticket was cancelled (CANCELLED) or belongs to another delivery (STALE). */
     void (*on_stop)(void *arg, void *holder, enum dr_rc why);
     /* Deliveries that may be lost before a message is poison; 0: unlimited. */
@@ -113,6 +117,8 @@ bool queue_is_up(const struct queue *q);
 const char *queue_wid(const struct queue *q);
 const struct dr_keys *queue_keys(const struct queue *q);
 int64_t queue_now_ms(const struct queue *q); /* Redis' clock, as last seen */
+/* A field of `info`, the same from every worker: written at each connect and on change; copied. */
+void queue_tell(struct queue *q, const char *field, const void *bytes, size_t len);
 /* Returns when Redis answers; UNREACHABLE once the service was stopped. */
 enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err);
 
@@ -139,12 +145,5 @@ enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_
 enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err);
 /* Not waited for; may get lost, terminal events may not. */
 void queue_progress(struct queue *q, struct queue_held *h, const struct queue_progress *p);
-
-/* The doorbell of one lane: returns when the lane may hold a message or after wait_ms. */
-struct queue_bell;
-struct queue_bell *queue_bell_new(struct queue *q, const char *lane, struct dr_err *err);
-void queue_bell_free(struct queue_bell *b);
-void queue_bell_wait(struct queue_bell *b, int64_t wait_ms);
-void queue_bell_stop(struct queue_bell *b); /* a wait returns at once */
 
 #endif

@@ -10,6 +10,7 @@
 
 struct fiber;
 struct queue_hint;
+struct queue_info;
 
 struct queue_waiter {
     struct queue_waiter *next;
@@ -29,6 +30,9 @@ struct queue {
     int64_t clock_offset_ms;
     struct cancel stop;
     bool stopped, send_whole;       /* the next progress script is sent as text */
+    struct queue_info *told;        /* fields of info */
+    bool telling;                   /* they are about to be written */
+    uint64_t store_checked;         /* generation of the connection */
     char suspect[QUEUE_TICKET_MAX]; /* unknown ticket seen by the last reconcile */
 };
 
@@ -42,6 +46,9 @@ void queue_told_done(struct queue_told *t, const char *code, bool unknown);
 enum dr_rc queue_hint_new(struct queue *q, struct queue_hint **out,
                           struct dr_err *err) DR_MUST_CHECK;
 void queue_hint_free(struct queue_hint *h);
+void queue_told_write(struct queue *q);
+void queue_told_free(struct queue *q);
+enum dr_rc queue_told_store(struct queue *q, struct dr_err *err) DR_MUST_CHECK;
 void queue_beat_all(struct queue *q);
 void queue_saw_clock(struct queue *q, int64_t server_ms);
 enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,

@@ -62,6 +62,10 @@ enum dr_rc queue_claim(struct queue *q, const char *lane, unsigned max, struct q
     redisReply *r = NULL;
     char hi[DR_KEY_MAX];
     *count = 0;
+    if (queue_told_store(q, err)) {
+        free(c);
+        return err->rc;
+    }
     (void)snprintf(hi, sizeof hi, "%sq:%s:hi", q->keys.prefix, lane);
     script_begin(c, "claim");
     script_key(c, &q->keys, "q:", lane);

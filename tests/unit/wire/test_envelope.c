@@ -10,6 +10,7 @@
 #include "common/wire/envelope.h"
 #include "common/wire/pack.h"
 #include "common/wire/scan.h"
+#include "common/wire/sched.h"
 
 static json_t *vectors;
 static struct dr_keyfile *keys;
@@ -202,6 +203,115 @@ static void golden_signatures(void **state)
     assert_int_equal(i, 3);
 }
 
+/* The golden message of every schedule, whatever order its arguments are given in. */
+static void golden_schedules(void **state)
+{
+    (void)state;
+    size_t i, n;
+    json_t *c, *a, *value;
+    const char *name;
+    json_array_foreach(json_object_get(vectors, "scheduled"), i, c)
+    {
+        const char *args[9][2] = {{NULL, NULL}};
+        char id[DR_JOB_ID_MAX + 1], dig[DR_DIG_TEXT];
+        struct dr_buf raw;
+        struct dr_err err = {0};
+        unsigned count = 0;
+        a = json_object_get(c, "a");
+        json_object_foreach(a, name, value)
+        {
+            args[count][0] = name;
+            args[count++][1] = json_string_value(value);
+        }
+        const struct dr_sched_spec spec = {
+            .ns = "dr",
+            .lane = text(c, "t"),
+            .name = text(c, "name"),
+            .slot_ms = json_integer_value(json_object_get(c, "slot_ms")),
+            .late_ms = json_integer_value(json_object_get(c, "late_ms")),
+            .args = (const char *const(*)[2])args,
+            .key = &sched_key};
+        unsigned char *wanted = unhex(text(c, "raw"), &n);
+        dr_buf_init(&raw, DR_WIRE_RAW_MAX);
+        assert_int_equal(dr_sched_build(&spec, &raw, id, dig, &err), DR_OK);
+        assert_int_equal(raw.len, n);
+        assert_memory_equal(raw.data, wanted, n);
+        free(wanted);
+        const struct dr_envelope_ctx ctx = {
+            .ns = "dr", .lane = spec.lane, .sched_key = &sched_key, .now_ms = spec.slot_ms + 1000};
+        struct dr_envelope *e = NULL;
+        struct dr_refusal refusal;
+        assert_int_equal(dr_envelope_check(&ctx, raw.data, raw.len, &e, &refusal, &err), DR_OK);
+        assert_string_equal(e->id, id);
+        assert_string_equal(e->dig, dig);
+        assert_int_equal(e->exp_ms, spec.slot_ms + spec.late_ms);
+        dr_envelope_free(e);
+        dr_buf_fini(&raw);
+    }
+    assert_true(i > 0);
+}
+
+static void bad_schedules(void **state)
+{
+    (void)state;
+    static const char *const none[][2] = {{NULL, NULL}};
+    static const char *const unknown[][2] = {{"nonsense", "1"}, {NULL, NULL}};
+    const struct dr_sched_spec bad[] = {
+        {.lane = "execute", .name = "x", .args = none},
+        {.lane = "configure", .name = "x", .args = none},
+        {.lane = "backup", .name = "with blank", .args = none},
+        {.lane = "backup",
+         .name = "a-name-that-is-far-too-long-to-be-a-part-of-a-job-id-of-64-bytes",
+         .args = none},
+        {.lane = "backup", .name = "x", .args = unknown},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct dr_sched_spec spec = bad[i];
+        struct dr_buf raw;
+        struct dr_err err = {0};
+        char id[DR_JOB_ID_MAX + 1], dig[DR_DIG_TEXT];
+        spec.ns = "dr";
+        spec.slot_ms = 1767322800000;
+        spec.key = &sched_key;
+        dr_buf_init(&raw, DR_WIRE_RAW_MAX);
+        assert_int_equal(dr_sched_build(&spec, &raw, id, dig, &err), DR_E_INVALID);
+        assert_int_equal(raw.len, 0);
+        dr_buf_fini(&raw);
+    }
+}
+
+static void golden_seal_pub(void **state)
+{
+    (void)state;
+    const json_t *c = json_object_get(vectors, "seal_pub");
+    const char *kid;
+    char file[1024] = "";
+    json_t *one;
+    size_t i, n;
+    struct dr_keyfile *f = NULL;
+    struct dr_err err = {0};
+    struct dr_buf out;
+    json_array_foreach(json_object_get(c, "macs"), i, one)
+    {
+        kid = text(one, "kid");
+        (void)snprintf(file + strlen(file), sizeof file - strlen(file), "%s %s * - %s\n", kid,
+                       strcmp(kid, "admin-1") == 0 ? "admin" : "operator",
+                       text(json_object_get(vectors, "keys"), kid));
+    }
+    assert_int_equal(dr_keyfile_parse(file, &f, &err), DR_OK);
+    unsigned char *pub = unhex(text(c, "public"), &n);
+    assert_int_equal(n, DR_SEAL_PUB_BYTES);
+    dr_buf_init(&out, 4096);
+    assert_int_equal(dr_seal_pub_pack(text(c, "ns"), pub, f, &out, &err), DR_OK);
+    free(pub);
+    unsigned char *wanted = unhex(text(c, "info_field"), &n);
+    assert_int_equal(out.len, n);
+    assert_memory_equal(out.data, wanted, n);
+    free(wanted);
+    dr_buf_fini(&out);
+    dr_keyfile_free(f);
+}
+
 static void bad_key_files(void **state)
 {
     (void)state;
@@ -290,7 +400,8 @@ int main(void)
         cmocka_unit_test(golden_accepts),          cmocka_unit_test(golden_refusals),
         cmocka_unit_test(no_record_for_strangers), cmocka_unit_test(golden_signatures),
         cmocka_unit_test(bad_key_files),           cmocka_unit_test(built_messages_pass),
-        cmocka_unit_test(damaged_messages),
+        cmocka_unit_test(damaged_messages),        cmocka_unit_test(golden_schedules),
+        cmocka_unit_test(bad_schedules),           cmocka_unit_test(golden_seal_pub),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,124 @@
+/* What workers say of themselves in common: fields of `info`, and the id of the store they share.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/mem.h"
+#include "worker/core/fiber.h"
+#include "worker/queue/queue_internal.h"
+
+struct queue_info {
+    struct queue_info *next;
+    char field[32];
+    void *bytes;
+    size_t len;
+};
+
+static void write_fiber(void *arg)
+{
+    struct queue *q = arg;
+    char key[DR_KEY_MAX];
+    const char *argv[2 + 2 * QUEUE_INFO_MAX] = {"HSET", dr_key(&q->keys, key, "info", "")};
+    size_t len[2 + 2 * QUEUE_INFO_MAX] = {4, strlen(key)};
+    int argc = 2;
+    redisReply *r = NULL;
+    struct dr_err err = {0};
+    q->telling = false; /* what changes from here on is written by another one */
+    for (const struct queue_info *i = q->told; i && argc < 2 + 2 * QUEUE_INFO_MAX; i = i->next) {
+        argv[argc] = i->field;
+        len[argc++] = strlen(i->field);
+        argv[argc] = i->bytes;
+        len[argc++] = i->len;
+    }
+    if (argc == 2 || q->stopped)
+        goto out;
+    if (queue_conn_call(q->conn, argc, argv, len, 0, NULL, &r, &err) == DR_OK &&
+        r->type == REDIS_REPLY_ERROR)
+        dr_log(DR_LOG_WARN, "queue.info", "msg", r->str, NULL);
+out:
+    freeReplyObject(r);
+    q->fibers--;
+}
+
+void queue_told_write(struct queue *q)
+{
+    if (q->telling || !q->told || !queue_is_up(q))
+        return;
+    q->telling = true;
+    q->fibers++;
+    fiber_start(q->o.loop, write_fiber, q);
+}
+
+void queue_tell(struct queue *q, const char *field, const void *bytes, size_t len)
+{
+    struct queue_info *i = q->told;
+    unsigned count = 0;
+    for (; i && strcmp(i->field, field) != 0; i = i->next)
+        count++;
+    if (i && i->len == len && memcmp(i->bytes, bytes, len) == 0)
+        return;
+    if (!i) {
+        if (count == QUEUE_INFO_MAX)
+            abort(); /* fields are literals of ours */
+        i = dr_xalloc(sizeof *i);
+        (void)snprintf(i->field, sizeof i->field, "%s", field);
+        i->next = q->told;
+        q->told = i;
+    }
+    free(i->bytes);
+    i->bytes = dr_xalloc(len + 1);
+    memcpy(i->bytes, bytes, len);
+    i->len = len;
+    queue_told_write(q);
+}
+
+void queue_told_free(struct queue *q)
+{
+    while (q->told) {
+        struct queue_info *next = q->told->next;
+        free(q->told->bytes);
+        free(q->told);
+        q->told = next;
+    }
+}
+
+static enum dr_rc ask(struct queue *q, int argc, const char **argv, redisReply **out,
+                      struct dr_err *err)
+{
+    size_t len[4];
+    for (int i = 0; i < argc; i++)
+        len[i] = strlen(argv[i]);
+    return queue_conn_call(q->conn, argc, argv, len, 0, NULL, out, err);
+}
+
+/* Asked once a connection: a Redis that was emptied, or another one, is told again or refused. */
+enum dr_rc queue_told_store(struct queue *q, struct dr_err *err)
+{
+    char key[DR_KEY_MAX];
+    uint64_t generation = queue_conn_generation(q->conn);
+    redisReply *set = NULL, *got = NULL;
+    if (!q->o.store_id || q->store_checked == generation)
+        return DR_OK;
+    const char *put[] = {"SET", dr_key(&q->keys, key, "store", ""), q->o.store_id, "NX"};
+    const char *get[] = {"GET", key};
+    enum dr_rc rc = ask(q, 4, put, &set, err);
+    if (!rc)
+        rc = ask(q, 2, get, &got, err);
+    if (!rc && got->type != REDIS_REPLY_STRING)
+        rc = dr_fail(err, DR_E_REDIS, "%s: %s", key,
+                     got->type == REDIS_REPLY_ERROR ? got->str : "it vanished");
+    if (!rc && strcmp(got->str, q->o.store_id) != 0)
+        rc = dr_fail(err, DR_E_CONFIG,
+                     "BACKUP_DIRECTORY holds the store %.40s, but the workers of this namespace "
+                     "share the store %.40s. All of them need the same directory: "
+                     "`drworker recover --adopt --from ...` brings that store here; if this one is "
+                     "to replace it for good: `drworker keys init --new-store`",
+                     q->o.store_id, got->str);
+    if (!rc)
+        q->store_checked = generation;
+    freeReplyObject(set);
+    freeReplyObject(got);
+    return rc;
+}
