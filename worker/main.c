@@ -34,6 +34,8 @@ static const char usage_text[] =
     "  config [--json]  the effective configuration and where each value comes from\n"
     "  open FILE [-o OUT]  the plain bytes of one .drb; needs only the passphrase\n"
     "  keys init|list|add-recovery|change-passphrase  slots of the keyring\n"
+    "  backups [--json] the catalog: what is kept, how old, proven when\n"
+    "  check            everything a worker will need, one line each; changes nothing\n"
     "  --version, --help\n";
 
 static void on_terminate(void *arg)
@@ -142,6 +144,8 @@ static const struct {
     bool words; /* takes what follows it */
 } commands[] = {{"run", run, false},
                 {"config", cli_config, false},
+                {"backups", cli_backups, false},
+                {"check", cli_check, false},
                 {"open", cli_open, true},
                 {"keys", cli_keys, true}};
 
