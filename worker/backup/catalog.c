@@ -35,9 +35,8 @@ void catalog_log_name(uint64_t seq, char out[24])
 void catalog_head_message(uint64_t seq, const unsigned char sha256[32],
                           unsigned char out[CATALOG_MESSAGE])
 {
-    memcpy(out, "drworker/1/catalog", 19); /* with its NUL */
-    dr_put_u64be(out + 19, seq);
-    memcpy(out + 27, sha256, 32);
+    dr_put_u64be(out, seq);
+    memcpy(out + 8, sha256, 32);
 }
 
 /* Exactly the bytes a writer makes: there is one form. */

@@ -7,9 +7,9 @@
 /* head.json's one form: seq, sha256, sig. */
 #define CATALOG_HEAD_FORM "{\"seq\":%llu,\"sha256\":\"%s\",\"sig\":\"%s\"}\n"
 
-enum { CATALOG_MESSAGE = 59 };
+enum { CATALOG_MESSAGE = 40 };
 
-/* What the head's signature is over: domain 00, seq u64, sha256. */
+/* What the head's signature is over, behind the keyring's domain: seq u64, sha256. */
 void catalog_head_message(uint64_t seq, const unsigned char sha256[32],
                           unsigned char out[CATALOG_MESSAGE]);
 

@@ -207,31 +207,10 @@ static json_t *document(const struct manifest *m)
     return v;
 }
 
-/* What is signed: the file's bytes behind a domain of their own. */
-static void message(struct dr_buf *b, const void *json, size_t len)
-{
-    static const char domain[] = "drworker/1/manifest";
-    dr_buf_init(b, MANIFEST_BYTES_MAX + sizeof domain);
-    dr_buf_add(b, domain, sizeof domain); /* with its NUL */
-    dr_buf_add(b, json, len);
-}
-
-unsigned manifest_signer(const struct keyring *keys, const void *json, size_t len,
-                         const unsigned char sig[MANIFEST_SIG_LEN])
-{
-    struct dr_buf b;
-    message(&b, json, len);
-    unsigned generation =
-        b.failed ? 0 : keyring_verify_any(keys, KEYRING_MANIFEST, b.data, b.len, sig);
-    dr_buf_fini(&b);
-    return generation;
-}
-
 enum dr_rc manifest_write(const struct manifest *m, const struct keyring *keys, struct dr_buf *json,
                           unsigned char sig[MANIFEST_SIG_LEN], struct dr_err *err)
 {
     struct manifest *again = NULL;
-    struct dr_buf msg;
     json_t *v = document(m);
     char *dump = json_dumps(v, JSON_INDENT(1));
     enum dr_rc rc = DR_OK;
@@ -249,10 +228,8 @@ enum dr_rc manifest_write(const struct manifest *m, const struct keyring *keys, 
     /* What no reader would take must not become a backup. */
     rc = manifest_parse(json->data, json->len, m->backup_id, &again, err);
     manifest_free(again);
-    if (rc)
-        return rc;
-    message(&msg, json->data, json->len);
-    rc = keyring_sign(keys, KEYRING_MANIFEST, m->key_generation, msg.data, msg.len, sig, err);
-    dr_buf_fini(&msg);
+    if (!rc)
+        rc = keyring_sign(keys, KEYRING_MANIFEST, m->key_generation, json->data, json->len, sig,
+                          err);
     return rc;
 }

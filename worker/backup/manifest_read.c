@@ -190,7 +190,9 @@ enum dr_rc manifest_read(const void *json, size_t len, const void *sig, size_t s
                          const char *expect_id, const struct keyring *keys, struct manifest **out,
                          struct dr_err *err)
 {
-    unsigned signer = sig_len == MANIFEST_SIG_LEN ? manifest_signer(keys, json, len, sig) : 0;
+    unsigned signer = sig_len == MANIFEST_SIG_LEN
+                          ? keyring_verify_any(keys, KEYRING_MANIFEST, json, len, sig)
+                          : 0;
     struct manifest *m = NULL;
     if (!signer) {
         (void)dr_fail(err, DR_E_INTEGRITY, "manifest of %s: its signature does not verify",

@@ -57,8 +57,8 @@ bool names_is_kind(const char *s)
 bool names_is_backup_id(const char *s)
 {
     static const char shape[] = "ddddddddTddddddZ-";
-    size_t len = strlen(s), kind = 0;
-    if (len < sizeof shape + 4 + 9)
+    size_t kind = 0;
+    if (strlen(s) < sizeof shape)
         return false;
     for (size_t i = 0; shape[i]; i++)
         if (shape[i] == 'd' ? s[i] < '0' || s[i] > '9' : s[i] != shape[i])
