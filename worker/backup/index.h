@@ -85,9 +85,9 @@ enum dr_rc index_put_properties(struct index_writer *w, const struct index_prope
 enum dr_rc index_end(struct index_writer *w, struct dr_err *err) DR_MUST_CHECK; /* "end" record */
 
 /* Reading. streams: the names expected in order, NULL-ended (the manifest's objects without the
- * index); NULL: any. containers: how many the manifest names. Errors: INTEGRITY, reason
- * index-truncated, index-trailing, index-length, index-record or index-order (streams, counts,
- * root before its files), or what the source said. */
+ * index; the array is copied, the names are borrowed); NULL: any. containers: how many the manifest
+ * names. Errors: INTEGRITY, reason index-truncated, index-trailing, index-length, index-record or
+ * index-order (streams, counts, root before its files), or what the source said. */
 struct index_reader;
 enum dr_rc index_reader_new(const struct pipe_source *source, const char *const *streams,
                             uint32_t containers, struct index_reader **out,

@@ -13,7 +13,7 @@ enum { LENGTH_BYTES = 4 };
 
 struct index_reader {
     struct pipe_source source;
-    const char *const *streams;
+    const char **streams;
     uint32_t containers;
     const unsigned char *piece; /* borrowed from the source */
     size_t piece_len;
@@ -31,7 +31,13 @@ enum dr_rc index_reader_new(const struct pipe_source *source, const char *const 
     (void)err;
     struct index_reader *r = dr_xalloc(sizeof *r);
     r->source = *source;
-    r->streams = streams;
+    if (streams) {
+        size_t n = 0;
+        while (streams[n])
+            n++;
+        r->streams = dr_xarray(n + 1, sizeof *r->streams);
+        memcpy(r->streams, streams, n * sizeof *streams);
+    }
     r->containers = containers;
     *out = r;
     return DR_OK;
@@ -41,6 +47,7 @@ void index_reader_free(struct index_reader *r)
 {
     if (!r)
         return;
+    free(r->streams);
     free(r->whole);
     free(r->lists.entries);
     free(r->lists.settings);
