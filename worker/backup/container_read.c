@@ -123,7 +123,7 @@ static enum dr_rc end_container(struct container_reader *r, struct dr_err *err)
 static enum dr_rc check_ref(struct container_reader *r, struct dr_err *err)
 {
     const struct container_ref *f = &r->ref;
-    if (f->container >= r->spec.count)
+    if (f->container >= r->spec.count || !r->containers[f->container])
         return container_refuse(err, "chunk-range", "a chunk of a container that is not there");
     bool raw = r->containers[f->container]->header[AT_COMP] == COMP_NONE;
     if (f->plain_len < 1 || f->plain_len > FRAME_PLAIN_MAX || f->stored_len < 1 ||
@@ -344,7 +344,7 @@ enum dr_rc container_reader_new(const struct container_reader_spec *spec,
     r->named = true;
     for (unsigned i = 0; i < spec->count; i++) {
         r->containers[i] = spec->containers[i];
-        r->named = r->named && spec->containers[i]->has_names;
+        r->named = r->named && (!spec->containers[i] || spec->containers[i]->has_names);
     }
     enum dr_rc rc = spec->next && !r->named
                         ? dr_fail(err, DR_E_BUG, "container: chunks cannot be named without keys")
