@@ -142,12 +142,9 @@ static const struct {
     const char *name;
     int (*fn)(const struct cli *c);
     bool words; /* takes what follows it */
-} commands[] = {{"run", run, false},
-                {"config", cli_config, false},
-                {"backups", cli_backups, false},
-                {"check", cli_check, false},
-                {"open", cli_open, true},
-                {"keys", cli_keys, true}};
+} commands[] = {
+    {"run", run, false},         {"config", cli_config, false}, {"backups", cli_backups, false},
+    {"check", cli_check, false}, {"open", cli_open, true},      {"keys", cli_keys, true}};
 
 static int usage(FILE *to, int code)
 {

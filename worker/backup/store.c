@@ -152,7 +152,6 @@ static enum dr_rc make_keyring(struct store *s, const struct dr_secret *secret, 
     if (!rc && !(rc = keyring_create(s->id, secret, rounds, &keys, err)) && b.len > 0)
         rc = disk_replace(s->dirfd, "store.id", b.data, b.len, err);
     dr_buf_reset(&b);
-    dr_buf_reset(&b);
     if (!rc && !(rc = keyring_write(keys, &b, err)))
         rc = disk_replace(s->dirfd, "keyring.json", b.data, b.len, err);
     keyring_free(keys);
