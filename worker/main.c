@@ -9,23 +9,29 @@
 #include "common/log.h"
 #include "common/redis_url.h"
 #include "common/wire/keyfile.h"
+#include "worker/backup/keyring.h"
+#include "worker/backup/store.h"
 #include "worker/cli/cli.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/core/pool.h"
 #include "worker/job/dispatch.h"
+#include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
 
-enum { POOL_THREADS = 6 };
+enum { POOL_THREADS = 6, TAKEOVER_EVERY_MS = 60000 };
 
 struct worker {
     struct dr_config *config;
     struct dr_redis_url url;
     struct dr_keyfile *keys;
+    struct store *store; /* NULL without BACKUP_DIRECTORY */
+    struct dr_secret sched_key;
     struct loop *loop;
     struct pool *pool;
     struct job_services services;
     struct dispatch *dispatch;
+    struct takeover *takeover; /* NULL: no store, or lane execute is not served */
 };
 
 static const char usage_text[] =
@@ -44,10 +50,20 @@ static void on_terminate(void *arg)
     dispatch_drain(w->dispatch);
 }
 
-static void on_drained(void *arg)
+static void stop(void *arg)
 {
     struct worker *w = arg;
     loop_stop(w->loop);
+}
+
+/* A journal that is being resolved is brought to its end first. */
+static void on_drained(void *arg)
+{
+    struct worker *w = arg;
+    if (w->takeover)
+        takeover_stop(w->takeover, stop, w);
+    else
+        loop_stop(w->loop);
 }
 
 static enum dr_rc set_up_logs(const struct dr_config *c, struct dr_err *err)
@@ -81,6 +97,20 @@ static enum dr_rc read_settings(struct worker *w, const char *file, struct dr_er
     return DR_OK;
 }
 
+/* Blocking, before the loop turns: a passphrase that opens nothing stops the worker here. */
+static enum dr_rc open_store(struct worker *w, struct dr_err *err)
+{
+    unsigned char key[KEYRING_KEY];
+    if (!dr_config_str(w->config, "BACKUP_DIRECTORY")[0])
+        return DR_OK;
+    if (store_open(w->config, STORE_WORK, &w->store, err) ||
+        keyring_derive(store_keys(w->store), 1, "sched-sign", key, sizeof key, err))
+        return err->rc;
+    dr_secret_set(&w->sched_key, key, sizeof key);
+    dr_wipe(key, sizeof key);
+    return DR_OK;
+}
+
 static enum dr_rc wire(struct worker *w, struct dr_err *err)
 {
     if (loop_new(&w->loop, err) || pool_new(w->loop, POOL_THREADS, &w->pool, err) ||
@@ -90,6 +120,8 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
     w->services = (struct job_services){.loop = w->loop,
                                         .pool = w->pool,
                                         .config = w->config,
+                                        .store = w->store,
+                                        .keep_result = w->store ? store_keep_result : NULL,
                                         .ns = dr_config_str(w->config, "DR_NAMESPACE")};
     const struct dispatch_options o = {
         .services = &w->services,
@@ -100,7 +132,11 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .lease_ms = dr_config_int(w->config, "DR_LEASE_MS"),
         .drain_ms = dr_config_int(w->config, "DR_DRAIN_MS"),
         .keys = w->keys,
+        .sched_key = w->store ? &w->sched_key : NULL,
         .allow_unsigned = dr_config_bool(w->config, "DR_ALLOW_UNSIGNED"),
+        .open_run = w->store ? takeover_is_open : NULL,
+        .closed_run = w->store ? takeover_is_closed : NULL,
+        .journals = &w->services,
         .on_drained = on_drained,
         .arg = w};
     return dispatch_new(&o, &w->dispatch, err);
@@ -114,7 +150,7 @@ static int run(const struct cli *c)
     int code = 0;
     (void)prctl(PR_SET_DUMPABLE, 0); /* no core file holds a key */
     (void)signal(SIGPIPE, SIG_IGN);
-    if (read_settings(&w, c->config_file, &err) || wire(&w, &err) ||
+    if (read_settings(&w, c->config_file, &err) || open_store(&w, &err) || wire(&w, &err) ||
         dispatch_start(w.dispatch, &err)) {
         code = cli_fail(&err);
         goto out;
@@ -122,6 +158,8 @@ static int run(const struct cli *c)
     dr_redis_url_show(&w.url, url);
     dr_log(DR_LOG_INFO, "worker.start", "version", DR_VERSION, "redis", url, NULL);
     loop_lag_start(w.loop);
+    if (w.store && dispatch_serves(w.dispatch, "execute"))
+        w.takeover = takeover_start(&w.services, TAKEOVER_EVERY_MS);
     if (loop_run(w.loop) != 0)
         code = 1;
     if (dispatch_refusal(w.dispatch))
@@ -129,10 +167,13 @@ static int run(const struct cli *c)
     dr_log(DR_LOG_INFO, "worker.stop", NULL);
 out:
     dispatch_free(w.dispatch);
+    takeover_free(w.takeover);
     pool_free(w.pool);
     loop_free(w.loop);
     fiber_cache_drop();
     dr_keyfile_free(w.keys);
+    dr_secret_free(&w.sched_key);
+    store_close(w.store);
     dr_redis_url_free(&w.url);
     dr_config_free(w.config);
     return code;

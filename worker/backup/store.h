@@ -69,6 +69,10 @@ enum dr_rc store_find_job(struct store *s, const char *kind, const char *job_id,
 enum dr_rc store_append(struct store *s, const char *type, const char *backup_id,
                         const char *data_json, struct dr_err *err) DR_MUST_CHECK;
 
+/* results/<run>.msgpack: a result too long for Redis; written anew each time. */
+enum dr_rc store_keep_result(struct store *s, const char *run, const void *bytes, size_t len,
+                             struct dr_err *err);
+
 struct store_entry {
     char backup_id[64], job_id[65], kind[12], class[12];
     char series[MANIFEST_SERIES_MAX + 1];

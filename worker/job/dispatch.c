@@ -345,6 +345,14 @@ static void hand_back(void *arg)
         queue_stop_service(d->queue);
 }
 
+bool dispatch_serves(const struct dispatch *d, const char *lane)
+{
+    for (unsigned i = 0; i < d->lane_count; i++)
+        if (strcmp(d->lanes[i].row->name, lane) == 0)
+            return true;
+    return false;
+}
+
 void dispatch_drain(struct dispatch *d)
 {
     if (d->draining) {

@@ -50,6 +50,7 @@ struct dispatch_options {
 enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out,
                         struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc dispatch_start(struct dispatch *d, struct dr_err *err) DR_MUST_CHECK;
+bool dispatch_serves(const struct dispatch *d, const char *lane);
 /* Stops taking; running jobs have drain_ms, then they are cancelled and handed back. Called again:
  * handed back at once. */
 void dispatch_drain(struct dispatch *d);

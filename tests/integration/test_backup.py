@@ -1,0 +1,292 @@
+#!/usr/bin/env python3
+"""Backups through the queue: what lies on disk is proven, opens without Redis and PostgreSQL, and
+damage, dying tools and dying workers never leave a backup that is not one."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import dr  # noqa: E402
+import pg  # noqa: E402
+
+
+def staging(store):
+    return [p for p in (store / "staging").iterdir()] if (store / "staging").exists() else []
+
+
+def folders(store):
+    return sorted(p.name for p in (store / "backups").iterdir())
+
+
+def tools(case, **scripts):
+    """A PG_BIN_DIR whose named tools are shell scripts; $REAL is the folder of the real ones."""
+    folder = case.dir / "pgbin"
+    folder.mkdir(exist_ok=True)
+    real = pg.bin_dir()
+    for tool in ("pg_dump", "pg_dumpall", "pg_restore"):
+        path = folder / tool
+        path.unlink(missing_ok=True)
+        if tool in scripts:
+            path.write_text(f'#!/bin/sh\nREAL={real}\ncase "$*" in --version) exec $REAL/{tool} "$@";; esac\n' + scripts[tool])
+            path.chmod(0o755)
+        else:
+            path.symlink_to(real / tool)
+    return folder
+
+
+def case_database_and_files_are_backed_up_and_open_alone(case):
+    store = case.store(files=True)
+    case.worker()
+    database = case.order("backup", "b1", kind="database")
+    files = case.order("backup", "b2", kind="files", **{"class": "scheduled"})
+    assert [o["name"] for o in database["objects"]] == ["database.drb", "globals.drb", "index.drb"], database
+    assert database["digests"] == "taken" and database["rows"] > 1000 and database["tables"] > 5, database
+    assert database["plain_bytes"] == sum(o["plain_bytes"] for o in database["objects"])
+    assert [o["name"] for o in files["objects"]] == ["files.drb", "index.drb"]
+    alone = case.dir / "alone"
+    alone.mkdir()
+    shutil.copy(store / "backups" / database["backup_id"] / "database.drb", alone)
+    shutil.copy(store / "backups" / files["backup_id"] / "files.drb", alone)
+    only = {name: None for name in case.settings} | {"BACKUP_ENCRYPTION_PASSWORD": dr.PASSPHRASE, "REDIS_URL": None}
+    case.drworker("open", alone / "database.drb", "-o", alone / "dump", **only)
+    listing = subprocess.run([pg.bin_dir() / "pg_restore", "-l", alone / "dump"], capture_output=True, text=True, check=True).stdout
+    assert "TABLE DATA" in listing and "customers" in listing
+    tar = case.drworker("open", alone / "files.drb", binary=True, **only)
+    names = subprocess.run(["tar", "t"], input=tar, capture_output=True, check=True).stdout
+    assert str(case.files).lstrip("/").encode() in names
+    listed = {b["backup_id"]: b for b in case.backups()}
+    assert set(listed) == {database["backup_id"], files["backup_id"]}
+    assert listed[files["backup_id"]]["class"] == "scheduled"
+
+
+def case_nothing_secret_is_readable(case):
+    store = case.store(files=True)
+    case.worker()
+    case.backup("database")
+    case.backup("files")
+    shop = b"likes rings of"
+    for path in store.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert shop not in data and dr.PASSPHRASE.encode() not in data and b"uploads" not in data, path
+            assert path.stat().st_mode & 0o077 == 0, (path, oct(path.stat().st_mode))
+
+
+def case_every_damage_is_found_and_named(case):
+    store = case.store(files=True)
+    case.worker()
+    for kind in ("database", "files"):
+        bid = case.backup(kind)
+        folder = store / "backups" / bid
+        n = 0
+        for path in sorted(folder.iterdir()):
+            good = path.read_bytes()
+            spots = sorted({0, 9, 60, 180, 255, 256, 300, len(good) // 2, len(good) - 1} & set(range(len(good))))
+            damages = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1:] for i in spots] + [good[:-1], good[:len(good) // 2], good + b"\0"]
+            for bad in damages:
+                path.write_bytes(bad)
+                n += 1
+                jid = f"v-{kind}-{n}"
+                result = case.order("verify", jid, "failed", backup_id=bid)
+                assert result["error"]["kind"] == "integrity", (path, len(bad), result)
+                assert bid in result["error"]["message"], result
+                assert result["bad"][0]["backup_id"] == bid
+                if path.suffix == ".drb" and n % 4 == 0:
+                    out = case.dir / "out"
+                    case.drworker("open", path, "-o", out, code=7)
+                    assert not out.exists()
+            path.write_bytes(good)
+        assert n > 30
+        assert case.order("verify", f"ok-{kind}", backup_id=bid)["bad"] == []
+
+
+def case_damage_found_by_verify_all_does_not_hide_the_rest(case):
+    store = case.store(database=False, files=True)
+    case.worker()
+    ids = [case.backup("files", f"f{i}") for i in range(3)]
+    victim = store / "backups" / ids[1] / "files.drb"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 4
+    victim.write_bytes(data)
+    result = case.order("verify", "all", "failed", all=True)
+    assert sorted(result["checked"]) == sorted(ids) and [b["backup_id"] for b in result["bad"]] == [ids[1]]
+    assert result["bad"][0]["object"] == f"{ids[1]}/files.drb"
+    listed = {b["backup_id"]: b for b in case.backups()}
+    assert listed[ids[0]]["verified"] and not listed[ids[1]]["verified"]
+
+
+def case_unknown_id_is_refused(case):
+    case.store(database=False, files=True)
+    case.worker()
+    case.backup("files")
+    result = case.order("verify", "v", "failed", backup_id="20260102T030405Z-files-aaaaaaaa")
+    assert result["error"]["kind"] == "not-found" and "20260102T030405Z-files-aaaaaaaa" in result["error"]["message"]
+
+
+def case_pg_dump_fails_with_its_last_words(case):
+    store = case.store()
+    case.pg.sql("CREATE TABLE private (x int); REVOKE ALL ON private FROM gold", "shop")
+    case.worker()
+    result = case.order("backup", "b", "failed", kind="database")
+    assert result["error"]["kind"] == "tool" and "private" in result["error"]["message"], result
+    assert folders(store) == [] and dr.wait(lambda: not staging(store))
+
+
+def case_pg_dump_killed_cut_and_silent(case):
+    store = case.store()
+    bins = tools(case, pg_dump='$REAL/pg_dump "$@" | head -c 40000; kill -9 $$\n')
+    case.worker(PG_BIN_DIR=bins, DR_STALL_TIMEOUT_S="1")
+    result = case.order("backup", "killed", "failed", kind="database")
+    assert result["error"]["kind"] == "tool" and "pg_dump" in result["error"]["message"], result
+    tools(case, pg_dump='$REAL/pg_dump "$@" | head -c 40000; exit 0\n')
+    result = case.order("backup", "cut", "failed", kind="database")
+    assert result["error"]["kind"] == "malformed", result
+    tools(case, pg_dump='$REAL/pg_dump "$@" | head -c 40000; exec sleep 60\n')
+    result = case.order("backup", "silent", "failed", kind="database")
+    assert result["error"]["kind"] == "timeout" and "silent" in result["error"]["message"], result
+    tools(case, pg_dumpall="echo no globals today >&2; exit 3\n")
+    result = case.order("backup", "globals", "failed", kind="database")
+    assert "no globals today" in result["error"]["message"], result
+    assert folders(store) == [] and dr.wait(lambda: not staging(store))
+    tools(case)
+    case.backup("database")
+
+
+def case_database_unreachable_is_said(case):
+    case.store()
+    case.pg.stop()
+    case.worker()
+    case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "database"}, "mx": 1})
+    case.until("b", "failed")
+    assert case.result("b", "failed")["error"]["kind"] == "unreachable"
+
+
+def case_root_gone_is_named(case):
+    case.store(database=False, files=True)
+    shutil.rmtree(case.files)
+    case.worker()
+    result = case.order("backup", "b", kind="files", outcome=None)
+    assert str(case.files) in result["error"]["message"], result
+
+
+def case_killed_worker_leaves_its_backup_to_the_next(case):
+    store = case.store()
+    bins = tools(case, pg_dump='$REAL/pg_dump "$@"; sleep 2\n')
+    first = case.worker(PG_BIN_DIR=bins)
+    case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "database"}})
+    dr.wait(lambda: staging(store))
+    case.kill(first)
+    case.worker()
+    case.until("b", "done", seconds=30)
+    assert len(folders(store)) == 1 and dr.wait(lambda: not staging(store))
+    assert case.order("verify", "v", all=True)["bad"] == []
+
+
+def case_delivered_again_after_publishing_it_is_adopted(case):
+    store = case.store()
+    first = case.worker(DR_FAULT="backup.publish.done:kill")
+    case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "database"}})
+    first.wait(30)
+    assert len(folders(store)) == 1
+    case.worker()
+    case.until("b", "done", seconds=30)
+    assert case.result("b")["backup_id"] == folders(store)[0] and len(folders(store)) == 1
+    assert "earlier delivery" in case.result("b")["summary"]
+
+
+def case_killed_at_every_step(case):
+    store = case.store(database=False, files=True)
+    for i, step in enumerate(("prepare", "data", "read-back", "publish")):
+        first = case.worker(DR_FAULT=f"backup.{step}.intent:kill")
+        case.push("backup", {"id": f"b{i}", "t": "backup", "a": {"kind": "files"}})
+        first.wait(30)
+        second = case.worker()
+        case.until(f"b{i}", "done", seconds=30)
+        assert len(folders(store)) == i + 1, step
+        dr.wait(lambda: not staging(store))
+        case.kill(second, signal.SIGTERM)
+    case.worker()
+    assert case.order("verify", "v", all=True)["bad"] == []
+
+
+def case_paused_worker_publishes_nothing_after_its_successor(case):
+    store = case.store()
+    bins = tools(case, pg_dump='$REAL/pg_dump "$@"; sleep 1\n')
+    first = case.worker(PG_BIN_DIR=bins)
+    case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "database"}})
+    dr.wait(lambda: staging(store))
+    first.send_signal(signal.SIGSTOP)
+    case.worker()
+    case.until("b", "done", seconds=30)
+    published = folders(store)
+    inode = os.stat(store / "backups" / published[0]).st_ino
+    first.send_signal(signal.SIGCONT)
+    dr.wait(lambda: b"job.stale" in first.log.read_bytes() or b"adopted" in first.log.read_bytes()
+            or b"stale" in first.log.read_bytes())
+    dr.wait(lambda: not staging(store))
+    assert folders(store) == published and os.stat(store / "backups" / published[0]).st_ino == inode
+    assert case.order("verify", "v", all=True)["bad"] == []
+
+
+def case_disk_full_leaves_nothing(case):
+    if os.geteuid() != 0:
+        print("not run: needs root: case_disk_full_leaves_nothing (a small file system)")
+        return
+    store = case.store(files=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", store], check=True)
+    try:
+        (case.files / "big").write_bytes(os.urandom(3_000_000))
+        case.worker()
+        case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}, "mx": 1})
+        case.until("b", "failed")
+        assert case.result("b", "failed")["error"]["kind"] == "no-space"
+        assert folders(store) == [] and dr.wait(lambda: not staging(store))
+        (case.files / "big").unlink()
+        case.backup("files")
+    finally:
+        for p in case.processes:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+        subprocess.run(["umount", store], check=True)
+
+
+def case_cancel_while_dumping(case):
+    store = case.store()
+    bins = tools(case, pg_dump='$REAL/pg_dump "$@"; exec sleep 60\n')
+    case.worker(PG_BIN_DIR=bins)
+    case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "database"}})
+    dr.wait(lambda: staging(store))
+    case.cli("cancel", "b")
+    case.until("b", "cancelled")
+    assert folders(store) == [] and dr.wait(lambda: not staging(store))
+
+
+def case_memory_does_not_grow_with_the_data(case):
+    """The same worker, ten times the data: its peak stays where it was."""
+    case.store(database=False, files=True)
+    worker = case.worker()
+
+    def peak():
+        status = pathlib.Path(f"/proc/{worker.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0])
+
+    with open(case.files / "first", "wb") as f:
+        for i in range(40):
+            f.write(os.urandom(1 << 20))
+    case.backup("files")
+    small = peak()
+    with open(case.files / "second", "wb") as f:
+        for i in range(400):
+            f.write((b"%08d" % i) * 131072)
+    case.backup("files")
+    assert peak() < small + 16 * 1024 and peak() < 150 * 1024, (small, peak())
+
+
+if __name__ == "__main__":
+    sys.exit(dr.run(globals()))
