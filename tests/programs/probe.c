@@ -178,7 +178,8 @@ int main(void)
     struct pool *p = NULL;
     struct dispatch *d = NULL;
     struct dr_keyfile *keys = NULL;
-    const char *lease = getenv("DR_LEASE_MS"), *file = getenv("DR_SIGN_KEYS_FILE");
+    const char *lease = getenv("DR_LEASE_MS"), *file = getenv("DR_SIGN_KEYS_FILE"),
+               *unsigned_word = getenv("DR_ALLOW_UNSIGNED");
     dir = getenv("PROBE_DIR");
     (void)signal(SIGPIPE, SIG_IGN);
     if (!dir || dr_redis_url_parse(getenv("REDIS_URL"), &url, &err) || loop_new(&l, &err) ||
@@ -198,7 +199,8 @@ int main(void)
                                        .lease_ms = lease ? atoi(lease) : 1000,
                                        .drain_ms = 500,
                                        .keys = keys,
-                                       .allow_unsigned = true,
+                                       .allow_unsigned =
+                                           !unsigned_word || strcmp(unsigned_word, "false") != 0,
                                        .store_id = getenv("PROBE_STORE"),
                                        .open_run = open_run,
                                        .closed_run = closed_run,
