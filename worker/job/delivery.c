@@ -140,7 +140,7 @@ static void on_progress(void *arg, const struct job_progress *p, bool new_step)
                                           .rate = p->rate,
                                           .eta_ms = p->eta_ms};
     /* A job of one step that just began says nothing that `started` did not say. */
-    if (new_step && x->lane->task->steps[1].name == NULL)
+    if (new_step && x->lane->task->steps && x->lane->task->steps[1].name == NULL)
         return;
     queue_progress(x->lane->dispatch->queue, &x->held, &report);
 }
