@@ -37,7 +37,7 @@ static int free_port(void)
 }
 
 /* In the child: as who may run a server, dying with the test. */
-static _Noreturn void become(const struct pg_server *s, const char *tool, char *const argv[])
+static _Noreturn void become(const struct pg_server *s, char *const argv[])
 {
     char path[400], log[100];
     const struct passwd *p = getpwnam("postgres");
@@ -49,9 +49,19 @@ static _Noreturn void become(const struct pg_server *s, const char *tool, char *
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0 || chdir(s->dir) != 0)
         _exit(126);
-    (void)snprintf(path, sizeof path, "%s/%s", s->bin, tool);
+    (void)snprintf(path, sizeof path, "%s/%s", s->bin, argv[0]);
     (void)execv(path, argv);
+    (void)execvp(argv[0], argv); /* not one of the server's */
     _exit(127);
+}
+
+static int run(const struct pg_server *s, char *const argv[])
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0)
+        become(s, argv);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -1;
 }
 
 static int put_file(const struct pg_server *s, const char *name, const char *text)
@@ -71,15 +81,26 @@ static int initdb(struct pg_server *s)
     char *const argv[] = {"initdb",    "-D",       data,         "-U",   "postgres",
                           "-A",        "trust",    "--encoding", "UTF8", "--no-locale",
                           "--no-sync", "--pwfile", pwfile,       NULL};
-    int status;
+    char *const tls[] = {"openssl",
+                         "req",
+                         "-x509",
+                         "-newkey",
+                         "ec",
+                         "-pkeyopt",
+                         "ec_paramgen_curve:prime256v1",
+                         "-nodes",
+                         "-keyout",
+                         "server.key",
+                         "-out",
+                         "server.crt",
+                         "-subj",
+                         "/CN=localhost",
+                         "-addext",
+                         "subjectAltName=DNS:localhost",
+                         NULL};
     (void)snprintf(data, sizeof data, "%s/data", s->dir);
     (void)snprintf(pwfile, sizeof pwfile, "%s/pw", s->dir);
-    if (put_file(s, "pw", PG_SERVER_PASSWORD "\n") != 0)
-        return -1;
-    pid_t pid = fork();
-    if (pid == 0)
-        become(s, "initdb", argv);
-    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0 ? 0 : -1;
+    return put_file(s, "pw", PG_SERVER_PASSWORD "\n") | run(s, argv) | run(s, tls);
 }
 
 /* "ready" is what the server writes into its pid file. */
@@ -103,7 +124,7 @@ static int wait_ready(struct pg_server *s)
 
 int pg_server_start(struct pg_server *s)
 {
-    char data[100], port[16];
+    char data[100], port[16], certificate[128], key[128];
     char *const argv[] = {"postgres",
                           "-D",
                           data,
@@ -121,6 +142,12 @@ int pg_server_start(struct pg_server *s)
                           "max_connections=20",
                           "-c",
                           "password_encryption=scram-sha-256",
+                          "-c",
+                          "ssl=on",
+                          "-c",
+                          certificate,
+                          "-c",
+                          key,
                           NULL};
     glob_t g = {0};
     const struct passwd *p = getpwnam("postgres");
@@ -132,6 +159,8 @@ int pg_server_start(struct pg_server *s)
     (void)snprintf(s->bin, sizeof s->bin, "%s", g.gl_pathv[g.gl_pathc - 1]);
     globfree(&g);
     (void)snprintf(data, sizeof data, "%s/data", s->dir);
+    (void)snprintf(certificate, sizeof certificate, "ssl_cert_file=%s/server.crt", s->dir);
+    (void)snprintf(key, sizeof key, "ssl_key_file=%s/server.key", s->dir);
     if (initdb(s) != 0 ||
         put_file(s, "data/pg_hba.conf",
                  "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n") != 0)
@@ -141,7 +170,7 @@ int pg_server_start(struct pg_server *s)
         (void)snprintf(port, sizeof port, "%d", s->port);
         s->pid = fork();
         if (s->pid == 0)
-            become(s, "postgres", argv);
+            become(s, argv);
         if (s->pid > 0 && wait_ready(s) == 0)
             return 0;
     }

@@ -9,7 +9,7 @@
 #define PG_SERVER_PASSWORD "p:a\\ss word'@/\"" /* of user postgres, asked for over TCP only */
 
 struct pg_server {
-    char dir[64]; /* the socket is here, and a file `log` */
+    char dir[64]; /* the socket is here, a file `log`, and server.crt for localhost */
     char bin[256];
     int port;
     pid_t pid; /* of the postmaster */

@@ -85,8 +85,11 @@ enum dr_rc pg_wait_for(struct pg_conn *c, struct pg_wait *w, int fd, short what,
 enum dr_rc pg_wait_socket(struct pg_conn *c, short what, int64_t deadline_ms, struct cancel *cancel)
 {
     struct pg_wait w;
+    int fd = PQsocket(c->pg);
+    if (fd < 0) /* libpq has given it up by itself */
+        return DR_E_UNREACHABLE;
     pg_wait_begin(&w);
-    return pg_wait_for(c, &w, PQsocket(c->pg), what, deadline_ms, cancel);
+    return pg_wait_for(c, &w, fd, what, deadline_ms, cancel);
 }
 
 static void on_task_done(void *arg, enum dr_rc rc, const struct dr_err *err)

@@ -14,7 +14,7 @@
 
 enum {
     BATCH_BYTES = 512 * 1024,
-    TURN_US = 2000, /* of reading, then others have the loop */
+    TURN_US = 1000, /* of reading, then others have the loop */
     LOOK_EVERY = 64 /* rows between looks at the clock */
 };
 

@@ -163,15 +163,19 @@ enum dr_rc pg_statement_end(struct pg_conn *c, enum dr_rc rc, struct dr_err *err
     return rc;
 }
 
-static bool send_statement(struct pg_conn *c, const char *sql, const char *const *params)
+static enum dr_rc send_statement(struct pg_conn *c, const char *sql, const char *const *params,
+                                 struct dr_err *err)
 {
     const char *values[PARAMS_MAX];
     int n = 0;
-    if (!params)
-        return PQsendQuery(c->pg, sql) == 1;
-    for (; params[n] && n < PARAMS_MAX; n++)
+    for (; params && params[n]; n++) {
+        if (n == PARAMS_MAX)
+            return dr_fail(err, DR_E_BUG, "more than %d parameters", PARAMS_MAX);
         values[n] = params[n] == pg_null ? NULL : params[n];
-    return !params[n] && PQsendQueryParams(c->pg, sql, n, NULL, values, NULL, NULL, 0) == 1;
+    }
+    int sent = params ? PQsendQueryParams(c->pg, sql, n, NULL, values, NULL, NULL, 0)
+                      : PQsendQuery(c->pg, sql);
+    return sent == 1 ? DR_OK : pg_conn_lost(c, err);
 }
 
 /* Takes all results; the last good one is kept, the first error counts. */
@@ -210,8 +214,7 @@ enum dr_rc pg_query(struct pg_conn *c, struct cancel *cancel, struct pg_rows **r
     if (rc)
         return rc;
     int64_t deadline = pg_deadline(c->statement_ms);
-    if (!send_statement(c, sql, params))
-        rc = pg_conn_lost(c, e);
+    rc = send_statement(c, sql, params, e);
     if (!rc)
         rc = pg_statement_flush(c, deadline, cancel, e);
     if (!rc)

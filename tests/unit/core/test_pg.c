@@ -99,6 +99,32 @@ static void unreachable_case(void)
     (void)close(fd);
 }
 
+static void tls_case(void)
+{
+    struct dr_pg_url u;
+    struct dr_err err = {0};
+    struct pg_conn *c = NULL;
+    tcp_url(&u, "localhost", server.port, PG_SERVER_PASSWORD);
+    (void)snprintf(u.sslmode, sizeof u.sslmode, "verify-full");
+    (void)snprintf(u.sslrootcert, sizeof u.sslrootcert, "%s/server.crt", server.dir);
+    CHECK(pg_connect(loop, pool, &u, NULL, NULL, &c, &err) == DR_OK);
+    CHECK(answers(c, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", "t"));
+    CHECK(answers(c, "SELECT length(string_agg(md5(i::text), '')) FROM generate_series(1, 9999) i",
+                  "319968"));
+    pg_close(c);
+    /* the same server under a name that its certificate does not have */
+    (void)snprintf(u.host, sizeof u.host, "127.0.0.1");
+    CHECK(pg_connect(loop, pool, &u, NULL, NULL, &c, &err) == DR_E_UNREACHABLE);
+    CHECK(strstr(err.msg, "does not match host name \"127.0.0.1\""));
+    dr_pg_url_free(&u);
+}
+
+static void tls_checks_the_name(void **state)
+{
+    (void)state;
+    in_fiber(tls_case);
+}
+
 static void unreachable_servers(void **state)
 {
     (void)state;
@@ -159,6 +185,10 @@ static void error_case(void)
     CHECK(pg_query(c, NULL, &r, &err, "SELECT 1/0", NULL) == DR_E_SQL);
     CHECK(!r && strcmp(err.reason, "22012") == 0);
     CHECK(strcmp(err.msg, "division by zero") == 0);
+    const char *many[70] = {"0"};
+    for (int i = 0; i < 69; i++)
+        many[i] = "0";
+    CHECK(pg_query(c, NULL, NULL, NULL, "SELECT $1", many) == DR_E_BUG);
     dr_err_clear(&err);
     CHECK(pg_query(c, NULL, NULL, &err, "SELECT 1; SELECT 1/0; SELECT 2", NULL) == DR_E_SQL);
     dr_err_clear(&err);
@@ -370,13 +400,16 @@ static void killed_case(void)
     CHECK(strstr(err.msg, "database postgres on ") == err.msg);
     CHECK(!pg_alive(c));
     pg_close(c);
-    struct dr_pg_url u; /* the server recovers */
+    struct dr_pg_url u; /* the server throws everybody out and recovers */
+    bool back = false;
     socket_url(&u);
-    c = NULL;
-    while (pg_connect(loop, pool, &u, NULL, NULL, &c, NULL))
+    while (!back) {
         (void)fiber_sleep(20, NULL);
-    CHECK(answers(c, "SELECT 1", "1"));
-    pg_close(c);
+        c = NULL;
+        back = pg_connect(loop, pool, &u, NULL, NULL, &c, NULL) == DR_OK &&
+               pg_query(c, NULL, NULL, NULL, "SELECT 1", NULL) == DR_OK;
+        pg_close(c);
+    }
 }
 
 static void server_killed_in_a_statement(void **state)
@@ -389,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PG_TEST(connects_by_socket_and_tcp),
+        PG_TEST(tls_checks_the_name),
         PG_TEST(unreachable_servers),
         PG_TEST(queries),
         PG_TEST(errors_have_a_state_and_leave_it_usable),
