@@ -255,10 +255,13 @@ static enum dr_rc check_locale(struct recovery *r, struct dr_err *err)
     if (e->tablespace && strcmp(e->tablespace, "pg_default") != 0) {
         const char *const space[] = {e->tablespace, NULL};
         if (db_conn_text(r, d->lock, text, sizeof text, err,
-                         "SELECT 't' FROM pg_catalog.pg_tablespace WHERE spcname = $1", space))
+                         "SELECT 't' FROM pg_catalog.pg_tablespace WHERE spcname = $1 AND "
+                         "pg_catalog.has_tablespace_privilege(oid, 'CREATE')",
+                         space))
             return err->rc;
         if (!text[0])
-            return refuse(err, "the server has no tablespace ", e->tablespace);
+            return refuse(err, "the server has no tablespace that we may use, named ",
+                          e->tablespace);
     }
     const char *const names[] = {e->collate, e->ctype};
     for (size_t i = 0; i < 2; i++) {

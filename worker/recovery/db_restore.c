@@ -70,7 +70,7 @@ static enum dr_rc create_scratch(struct recovery *r, struct dr_err *err)
     } else if (version >= 150000) {
         add_option(&more, "LOCALE_PROVIDER", "libc");
     }
-    if (e->tablespace) {
+    if (e->tablespace && strcmp(e->tablespace, "pg_default") != 0) {
         char *quoted = pg_quote_ident(e->tablespace);
         dr_buf_printf(&more, " TABLESPACE %s", quoted);
         free(quoted);
