@@ -6,7 +6,7 @@
 #include "common/clock.h"
 #include "common/embedded.h"
 #include "common/str.h"
-#include "common/wire/pack.h"
+#include "common/wire/json.h"
 #include "common/wire/scan.h"
 #include "producer/cmd.h"
 
@@ -35,7 +35,7 @@ struct order {
     struct dr_buf args;
     size_t pairs;
     char id[DR_JOB_ID_MAX + 1];
-    int64_t nbf_ms;
+    int64_t nbf_ms, exp_ms; /* 0: left out */
 };
 
 bool cmd_is_enqueue(const char *name)
@@ -89,7 +89,8 @@ static enum dr_rc shaped(struct cmd *c, struct order *o, int shape, struct dr_er
 
 static enum dr_rc free_form(struct cmd *c, struct order *o, struct dr_err *err)
 {
-    if (cmd_only(c, "id in wait unique", err))
+    const char *json = cmd_option(c, "args-json");
+    if (cmd_only(c, "id in wait unique args-json", err))
         return err->rc;
     if (cmd_option(c, "unique"))
         return dr_fail(err, DR_E_REFUSED, "--unique: not yet");
@@ -104,6 +105,10 @@ static enum dr_rc free_form(struct cmd *c, struct order *o, struct dr_err *err)
         if (put(o, name, eq + 1, err))
             return err->rc;
     }
+    size_t pairs = 0;
+    if (json && dr_json_pairs(json, strlen(json), &o->args, &pairs, err))
+        return dr_wrap(err, "--args-json");
+    o->pairs += pairs;
     return DR_OK;
 }
 
@@ -120,17 +125,18 @@ static enum dr_rc read_order(struct cmd *c, struct order *o, struct dr_err *err)
     for (int i = 0; i < SHAPES && !free_shape; i++)
         if (strcmp(shapes[i].lane, c->name) == 0 && shaped(c, o, i, err))
             return err->rc;
-    for (const struct dr_field *f = dr_fields; f->lane; f++)
-        if (f->required && strcmp(f->lane, o->lane) == 0 && o->pairs == 0)
-            return dr_fail(err, DR_E_USAGE, "%s needs %s", o->lane, f->name);
+    if (dr_args_check(o->lane, o->args.data, o->args.len, o->pairs, err))
+        return err->rc;
     if (id && !dr_job_id_valid(id, strlen(id))) {
         (void)dr_fail(err, DR_E_USAGE, "--id: not [A-Za-z0-9][A-Za-z0-9._:-]{0,63}");
         return dr_err_field(err, "id", id, strlen(id));
     }
     if (in && !dr_parse_duration_ms(in, &ms))
         return dr_fail(err, DR_E_USAGE, "--in: not a duration: %s", in);
-    if (in)
+    if (in) { /* a day to start in from then on, not from now */
         o->nbf_ms = dr_wall_ms() + (int64_t)ms;
+        o->exp_ms = o->nbf_ms + DAY_MS;
+    }
     if (id) {
         (void)snprintf(o->id, sizeof o->id, "%s", id);
     } else { /* UUIDv7: sorts by time */
@@ -157,7 +163,8 @@ static enum dr_rc send_order(struct cmd *c, const struct order *o, const struct 
     for (const struct dr_embedded *e = producer_scripts; e->name; e++)
         if (strcmp(e->name, "enqueue") == 0)
             text = e->text;
-    (void)snprintf(ttl, sizeof ttl, "%lld", (long long)RECORD_DAYS * DAY_MS);
+    int64_t wait_ms = o->exp_ms ? o->exp_ms - dr_wall_ms() : 0;
+    (void)snprintf(ttl, sizeof ttl, "%lld", (long long)RECORD_DAYS * DAY_MS + wait_ms);
     const char *argv[] = {"EVAL",
                           text,
                           "3",
@@ -193,7 +200,8 @@ int cmd_enqueue(struct cmd *c)
     dr_buf_init(&o.args, DR_WIRE_RAW_MAX);
     dr_buf_init(&raw, DR_WIRE_RAW_MAX);
     if (read_order(c, &o, &err)) {
-        code = err.rc == DR_E_INVALID ? 2 : dr_rc_exit(err.rc);
+        bool ours = err.rc == DR_E_INVALID || err.rc == DR_E_MALFORMED; /* words of this call */
+        code = ours ? 2 : dr_rc_exit(err.rc);
         (void)cmd_fail(&err);
         goto out;
     }
@@ -202,6 +210,7 @@ int cmd_enqueue(struct cmd *c)
                                           .id = o.id,
                                           .iat_ms = dr_wall_ms(),
                                           .nbf_ms = o.nbf_ms,
+                                          .exp_ms = o.exp_ms,
                                           .args = o.args.data,
                                           .args_len = o.args.len,
                                           .args_pairs = o.pairs,

@@ -16,7 +16,7 @@ static const char usage_text[] =
     "  execute PROCEDURE [--backup ID] [--before TIME] [--dry-run] [--no-swap] [--keep-newer]\n"
     "          [--reason TEXT]\n"
     "  test-recovery [PROCEDURE] [--level plan|drill|exercise]   log-cleanup [--older-than DAYS]\n"
-    "  enqueue LANE [KEY=VALUE...]             any task type, checked before it is sent\n"
+    "  enqueue LANE [KEY=VALUE...] [--args-json TEXT]   any task type, checked before it is sent\n"
     "      each of these: [--id ID] [--in DURATION] [--wait]\n"
     "  status JOB   watch JOB   cancel JOB   jobs [--lane L] [--state S]   workers\n"
     "  keys new KID ROLE [--types LIST] [--not-after TIME]   a line for the key file\n"
@@ -88,7 +88,13 @@ int cmd_keys(struct cmd *c)
         return cmd_fail(&err);
     }
     dr_keyfile_free(check);
-    (void)fputs(line, stdout);
+    if (c->json)
+        (void)printf("{\"kid\":\"%s\",\"role\":\"%s\",\"types\":\"%s\",\"not_after\":\"%s\","
+                     "\"key\":\"%s\"}\n",
+                     c->argv[1], c->argv[2], types ? types : "*", until ? until : "-", hex);
+    else
+        (void)fputs(line, stdout);
+    dr_wipe(hex, sizeof hex);
     dr_wipe(key, sizeof key);
     dr_wipe(line, sizeof line);
     return 0;

@@ -237,6 +237,8 @@ int cmd_cancel(struct cmd *c)
     } else if (strcmp(word, "ENDED") == 0) {
         (void)dr_fail(&err, DR_E_REFUSED, "job %s has ended already: %s", c->argv[0], st);
         code = cmd_fail(&err);
+    } else if (c->json) { /* the id is valid: a job of that name is there */
+        (void)printf("{\"job\":\"%s\",\"st\":\"%s\"}\n", c->argv[0], st);
     } else {
         (void)printf("%s\n", strcmp(st, "running") == 0 ? "asked to stop" : st);
     }

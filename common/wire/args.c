@@ -9,6 +9,7 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "common/wire/pack.h"
+#include "common/wire/scan.h"
 
 #define TEXT  DR_FIELD_TEXT
 #define UINT  DR_FIELD_UINT
@@ -279,4 +280,28 @@ enum dr_rc dr_args_pack_text(const char *lane, const char *name, const char *val
         break;
     }
     return ok ? DR_OK : refuse(err, "value", name, strlen(name), value, len);
+}
+
+enum dr_rc dr_args_check(const char *lane, const void *pairs, size_t len, size_t count,
+                         struct dr_err *err)
+{
+    struct dr_buf map;
+    struct dr_args *args = NULL;
+    msgpack_unpacked u;
+    size_t used = 0;
+    dr_buf_init(&map, DR_WIRE_RAW_MAX);
+    msgpack_unpacked_init(&u);
+    dr_pack_map(&map, count);
+    dr_buf_add(&map, len ? pairs : "", len);
+    enum dr_rc rc = map.failed ? dr_fail(err, DR_E_TOO_BIG, "arguments over %zu bytes", map.max)
+                               : dr_wire_scan(map.data, map.len, err);
+    if (!rc &&
+        msgpack_unpack_next(&u, (const char *)map.data, map.len, &used) != MSGPACK_UNPACK_SUCCESS)
+        rc = dr_fail(err, DR_E_MALFORMED, "arguments");
+    if (!rc)
+        rc = dr_args_read(lane, &u.data, &args, err);
+    dr_args_free(args);
+    msgpack_unpacked_destroy(&u);
+    dr_buf_fini(&map);
+    return rc;
 }

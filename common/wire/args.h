@@ -38,6 +38,10 @@ const void *dr_args_bytes(const struct dr_args *a, const char *name, size_t *len
 /* KEY=VALUE of a command line: packs key and typed value. INVALID names the field. */
 enum dr_rc dr_args_pack_text(const char *lane, const char *name, const char *value,
                              struct dr_buf *out, struct dr_err *err) DR_MUST_CHECK;
+/* Packed pairs as a message would be read: INVALID names the field, MALFORMED a key that stands
+ * twice. */
+enum dr_rc dr_args_check(const char *lane, const void *pairs, size_t len, size_t count,
+                         struct dr_err *err) DR_MUST_CHECK;
 bool dr_backup_id_valid(const char *id); /* yyyymmddThhmmssZ-kind-8 base32 */
 
 #endif

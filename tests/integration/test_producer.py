@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""drproducer: every command, what it sends, what it prints, its exit codes."""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import msgpack
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from dr import BIN, run, wait  # noqa: E402
+
+
+def sent(c, lane):
+    """The one message in a lane's list, taken out: its body."""
+    raw = c.r.rpop("{dr}:q:" + lane)
+    assert raw and c.r.llen("{dr}:q:" + lane) == 0
+    return msgpack.unpackb(raw)
+
+
+def case_every_order_becomes_its_message(c):
+    bid = "20260102T030405Z-database-jpfikvy7"
+    for words, lane, args in [
+            (["noop"], "noop", {}),
+            (["noop", "--sleep", "20"], "noop", {"sleep_ms": 20}),
+            (["backup"], "backup", {}),
+            (["backup", "files", "--class", "manual"], "backup", {"kind": "files", "class": "manual"}),
+            (["verify", bid], "verify", {"backup_id": bid}),
+            (["verify", "--all"], "verify", {"all": True}),
+            (["execute", "database_recovery", "--backup", "latest", "--before", "2026-01-02T03:04:05Z", "--dry-run",
+              "--no-swap", "--keep-newer", "--reason", "a drill"], "execute",
+             {"procedure_id": "database_recovery", "backup_id": "latest", "before": "2026-01-02T03:04:05Z",
+              "dry_run": True, "no_swap": True, "keep_newer": True, "reason": "a drill"}),
+            (["test-recovery", "file_system_recovery", "--level", "plan"], "test-recovery",
+             {"procedure_id": "file_system_recovery", "level": "plan"}),
+            (["retention", "--dry-run"], "retention", {"dry_run": True}),
+            (["retention", "--plan", "a" * 64], "retention", {"plan": "a" * 64}),
+            (["sync", "--dry-run"], "sync", {"dry_run": True}),
+            (["health"], "health", {}),
+            (["log-cleanup", "--older-than", "30"], "log-cleanup", {"older_than_days": 30}),
+            (["enqueue", "verify", "all=true", "budget_bytes=1000"], "verify", {"all": True, "budget_bytes": 1000}),
+            (["enqueue", "noop", "--args-json", '{"sleep_ms": 7, "payload": {"x": [1, "é"]}}'], "noop",
+             {"sleep_ms": 7, "payload": {"x": [1, "é"]}}),
+            (["enqueue", "noop", "sleep_ms=1", "--args-json", '{"payload": null}'], "noop",
+             {"sleep_ms": 1, "payload": None})]:
+        jid = c.cli(*words).strip()
+        body = sent(c, lane)
+        assert body["a"] == args and body["t"] == lane and body["id"] == jid, (words, body)
+        assert len(jid) == 36 and jid[14] == "7" and abs(body["iat"] - time.time() * 1000) < 60_000
+        assert c.state(jid) == "queued"
+
+
+def case_wrong_words_are_refused_before_anything_is_sent(c):
+    for words, text in [
+            ([], "usage"), (["nonsense"], "unknown command"), (["noop", "one", "two"], "too many"),
+            (["noop", "--nap", "1"], "--nap"), (["noop", "--sleep"], "needs a value"),
+            (["noop", "--sleep", "-1"], "sleep_ms"), (["backup", "everything"], "kind"),
+            (["verify", "../x"], "backup_id"), (["execute"], "procedure_id"),
+            (["execute", "database_recovery", "--before", "yesterday"], "before"),
+            (["noop", "--id", "../x"], "--id"), (["noop", "--in", "soon"], "--in"),
+            (["enqueue"], "no such lane"), (["enqueue", "erase"], "no such lane"),
+            (["enqueue", "noop", "sleep_ms"], "KEY=VALUE"), (["enqueue", "noop", "x=1"], "a.x"),
+            (["enqueue", "noop", "--args-json", "{"], "JSON"), (["enqueue", "noop", "--args-json", "[1]"], "JSON"),
+            (["enqueue", "noop", "--args-json", '{"sleep_ms":"1"}'], "sleep_ms"),
+            (["enqueue", "noop", "sleep_ms=1", "--args-json", '{"sleep_ms":1}'], ""),
+            (["status"], "status JOB"), (["watch"], "watch JOB"), (["cancel"], "cancel JOB"),
+            (["status", "x", "--lane", "y"], "--lane"), (["workers", "--x", "y"], "--x"),
+            (["--namespace", "not ok", "noop"], "DR_NAMESPACE"), (["--redis", "http://x", "noop"], "REDIS")]:
+        message = c.cli(*words, code=2)
+        assert text in message, (words, message)
+    assert c.r.keys("*") == []
+    assert "usage" in c.cli("--help") and c.cli("--version").startswith("drproducer ")
+
+
+def case_in_delays_and_keeps_its_day(c):
+    c.worker()
+    jid = c.cli("noop", "--in", "30h").strip()
+    job = c.until(jid, "delayed")
+    raw = msgpack.unpackb(c.r.hvals("{dr}:delayraw")[0])
+    assert raw["exp"] - raw["nbf"] == 86_400_000 and raw["nbf"] > time.time() * 1000 + 29 * 3_600_000
+    assert job["n"] == b"0"
+    began = time.time()
+    c.cli("noop", "--in", "700ms", "--wait")
+    assert time.time() - began >= 0.7
+    assert c.cli("cancel", jid).strip() == "cancelled"
+
+
+def case_an_id_makes_sending_again_safe(c):
+    c.worker()
+    for _ in range(3):
+        assert c.cli("noop", "--id", "mine", "--wait").split()[0] == "mine"
+    assert c.r.hget("{dr}:stat", "done") == b"1"
+    assert "another job" in c.cli("noop", "--id", "mine", "--sleep", "1", code=1)
+
+
+def case_json_everywhere(c):
+    c.worker(DR_LANES="noop:2")
+    order = json.loads(c.cli("--json", "noop", "--sleep", "1"))
+    assert order["lane"] == "noop"
+    jid = order["job"]
+    last = [json.loads(x) for x in c.cli("watch", jid, "--json").splitlines()][-1]
+    assert last["job"] == jid and last["st"] == "done" and last["outcome"] == "done" and last["pct"] == 100
+    status = json.loads(c.cli("status", jid, "--json"))
+    assert status["job"] == jid and status["st"] == "done" and status["n"] == 1
+    assert status["res"]["outcome"] == "done" and status["res"]["steps"][0]["name"] == "sleep"
+    assert isinstance(status["q_at"], int) and status["e_at"] >= status["s_at"] >= status["q_at"]
+    jobs = [json.loads(x) for x in c.cli("jobs", "--json").splitlines()]
+    assert [j["job"] for j in jobs] == [jid]
+    workers = [json.loads(x) for x in c.cli("workers", "--json").splitlines()]
+    assert workers[0]["lanes"] == "noop:2" and len(workers[0]["wid"]) == 32
+    jid = c.cli("noop", "--sleep", "600000").strip()
+    c.until(jid, "running")
+    assert json.loads(c.cli("cancel", jid, "--json")) == {"job": jid, "st": "running"}
+    c.until(jid, "cancelled")
+    assert json.loads(c.cli("keys", "new", "k", "app", "--json"))["role"] == "app"
+    lines = [json.loads(x) for x in c.cli("noop", "--json", "--wait").splitlines()]
+    assert lines[0]["job"] == lines[-1]["job"] and lines[-1]["st"] == "done"
+
+
+def case_jobs_by_lane_and_state(c):
+    c.worker()
+    done = c.cli("noop", "--wait").split()[0]
+    c.push("noop", {"id": "bad", "t": "noop", "a": {"x": 1}})
+    c.until("bad", "dead")
+    queued = c.cli("sync").strip()
+    assert done in c.cli("jobs") and queued in c.cli("jobs")
+    assert c.cli("jobs", "--state", "done").split()[0] == done
+    assert c.cli("jobs", "--lane", "sync").split()[0] == queued
+    assert c.cli("jobs", "--state", "dead").split()[0] == "bad"
+    assert c.cli("jobs", "--state", "failed") == ""
+
+
+def case_unknown_jobs_and_no_redis(c):
+    assert "no job" in c.cli("status", "never", code=1)
+    assert "no job" in c.cli("cancel", "never", code=1)
+    none = {"REDIS_URL": f"unix://{c.dir}/none.sock"}
+    for words in (["noop"], ["status", "x"], ["watch", "x"], ["jobs"], ["workers"], ["cancel", "x"]):
+        assert "none.sock" in c.cli(*words, env=none, code=10)
+    c.cli("keys", "new", "k", "app", env=none)
+    c.cli("noop", env={"REDIS_URL": "", "CELERY_BROKER_URL": c.url}, code=2)
+
+
+def case_the_brokers_variable_and_namespaces(c):
+    p = subprocess.run([BIN / "drproducer", "noop"], env={"CELERY_BROKER_URL": c.url, "DR_NAMESPACE": "shop-2"},
+                       capture_output=True, text=True, check=True)
+    assert c.r.llen("{shop-2}:q:noop") == 1
+    c.worker(wait_up=False, DR_NAMESPACE="shop-2")
+    wait(lambda: c.r.hget("{shop-2}:job:" + p.stdout.strip(), "st") == b"done")
+    assert c.r.keys("{dr}*") == []
+
+
+def case_watch_ends_by_a_signal_and_the_job_goes_on(c):
+    c.worker()
+    jid = c.cli("noop", "--sleep", "1500").strip()
+    p = subprocess.Popen([BIN / "drproducer", "watch", jid], env={"REDIS_URL": c.url}, stdout=subprocess.PIPE)
+    assert jid.encode() in p.stdout.readline()
+    p.send_signal(signal.SIGINT)
+    assert p.wait(10) == 130
+    p.stdout.close()
+    c.until(jid, "done")
+
+
+def case_watch_waits_for_a_worker(c):
+    jid = c.cli("noop").strip()
+    p = subprocess.Popen([BIN / "drproducer", "watch", jid], env={"REDIS_URL": c.url}, stdout=subprocess.PIPE)
+    assert b"queued" in p.stdout.readline()
+    c.worker()
+    assert p.wait(20) == 0
+    assert b"done" in p.stdout.read().splitlines()[-1]
+    p.stdout.close()
+
+
+def case_hostile_names_reach_no_terminal(c):
+    """What a message called itself is printed as text, never as control characters."""
+    c.worker()
+    c.push("noop", {"id": "h", "t": "noop", "a": {"\x1b[31mred": 1}})
+    c.until("h", "dead")
+    for words in (["status", "h"], ["status", "h", "--json"], ["jobs"]):
+        assert "\x1b" not in c.cli(*words)
+
+
+if __name__ == "__main__":
+    run(globals(), at_once=6)
