@@ -33,7 +33,8 @@ static unsigned char type_of(int fd, const char *name)
 {
     struct stat st;
 
-    return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? IFTODT(st.st_mode) : DT_REG;
+    return fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (unsigned char)IFTODT(st.st_mode)
+                                                            : DT_REG;
 }
 
 static void put_all(struct tree_list *l, int fd, bool root, const char *dents, size_t len)
