@@ -39,6 +39,13 @@ def tools(case, **scripts):
     return folder
 
 
+def fails(case, lane, jid, **args):
+    """The result of an order that is to fail at its first attempt."""
+    case.push(lane, {"id": jid, "t": lane, "a": args, "mx": 1})
+    case.until(jid, "failed")
+    return case.result(jid, "failed")
+
+
 def case_database_and_files_are_backed_up_and_open_alone(case):
     store = case.store(files=True)
     case.worker()
@@ -117,7 +124,7 @@ def case_damage_found_by_verify_all_does_not_hide_the_rest(case):
     assert sorted(result["checked"]) == sorted(ids) and [b["backup_id"] for b in result["bad"]] == [ids[1]]
     assert result["bad"][0]["object"] == f"{ids[1]}/files.drb"
     listed = {b["backup_id"]: b for b in case.backups()}
-    assert listed[ids[0]]["verified"] and not listed[ids[1]]["verified"]
+    assert listed[ids[0]]["verified_ok"] and not listed[ids[1]]["verified_ok"]
 
 
 def case_unknown_id_is_refused(case):
@@ -132,7 +139,7 @@ def case_pg_dump_fails_with_its_last_words(case):
     store = case.store()
     case.pg.sql("CREATE TABLE private (x int); REVOKE ALL ON private FROM gold", "shop")
     case.worker()
-    result = case.order("backup", "b", "failed", kind="database")
+    result = fails(case, "backup", "b", kind="database")
     assert result["error"]["kind"] == "tool" and "private" in result["error"]["message"], result
     assert folders(store) == [] and dr.wait(lambda: not staging(store))
 
@@ -141,16 +148,16 @@ def case_pg_dump_killed_cut_and_silent(case):
     store = case.store()
     bins = tools(case, pg_dump='$REAL/pg_dump "$@" | head -c 40000; kill -9 $$\n')
     case.worker(PG_BIN_DIR=bins, DR_STALL_TIMEOUT_S="1")
-    result = case.order("backup", "killed", "failed", kind="database")
+    result = fails(case, "backup", "killed", kind="database")
     assert result["error"]["kind"] == "tool" and "pg_dump" in result["error"]["message"], result
     tools(case, pg_dump='$REAL/pg_dump "$@" | head -c 40000; exit 0\n')
-    result = case.order("backup", "cut", "failed", kind="database")
+    result = fails(case, "backup", "cut", kind="database")
     assert result["error"]["kind"] == "malformed", result
     tools(case, pg_dump='$REAL/pg_dump "$@" | head -c 40000; exec sleep 60\n')
-    result = case.order("backup", "silent", "failed", kind="database")
+    result = fails(case, "backup", "silent", kind="database")
     assert result["error"]["kind"] == "timeout" and "silent" in result["error"]["message"], result
     tools(case, pg_dumpall="echo no globals today >&2; exit 3\n")
-    result = case.order("backup", "globals", "failed", kind="database")
+    result = fails(case, "backup", "globals", kind="database")
     assert "no globals today" in result["error"]["message"], result
     assert folders(store) == [] and dr.wait(lambda: not staging(store))
     tools(case)
@@ -161,9 +168,7 @@ def case_database_unreachable_is_said(case):
     case.store()
     case.pg.stop()
     case.worker()
-    case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "database"}, "mx": 1})
-    case.until("b", "failed")
-    assert case.result("b", "failed")["error"]["kind"] == "unreachable"
+    assert fails(case, "backup", "b", kind="database")["error"]["kind"] == "unreachable"
 
 
 def case_root_gone_is_named(case):
@@ -238,13 +243,11 @@ def case_disk_full_leaves_nothing(case):
         print("not run: needs root: case_disk_full_leaves_nothing (a small file system)")
         return
     store = case.store(files=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", store], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", store], check=True)
     try:
-        (case.files / "big").write_bytes(os.urandom(3_000_000))
+        (case.files / "big").write_bytes(os.urandom(8_000_000))
         case.worker()
-        case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}, "mx": 1})
-        case.until("b", "failed")
-        assert case.result("b", "failed")["error"]["kind"] == "no-space"
+        assert fails(case, "backup", "b", kind="files")["error"]["kind"] == "no-space"
         assert folders(store) == [] and dr.wait(lambda: not staging(store))
         (case.files / "big").unlink()
         case.backup("files")
@@ -276,16 +279,17 @@ def case_memory_does_not_grow_with_the_data(case):
         status = pathlib.Path(f"/proc/{worker.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0])
 
-    with open(case.files / "first", "wb") as f:
-        for i in range(40):
-            f.write(os.urandom(1 << 20))
+    def grow(name, megabytes):
+        with open(case.files / name, "wb") as f:
+            for i in range(megabytes):
+                f.write(os.urandom(1 << 19) + (b"%08d" % i) * 65536)
+
+    grow("first", 60)
     case.backup("files")
     small = peak()
-    with open(case.files / "second", "wb") as f:
-        for i in range(400):
-            f.write((b"%08d" % i) * 131072)
+    grow("second", 540)
     case.backup("files")
-    assert peak() < small + 16 * 1024 and peak() < 150 * 1024, (small, peak())
+    assert peak() < small + 8 * 1024 and peak() < 150 * 1024, (small, peak())
 
 
 if __name__ == "__main__":

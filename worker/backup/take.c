@@ -23,7 +23,8 @@ static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err 
     struct store_entry *list = NULL;
     size_t count = 0;
     (void)cancel;
-    if (store_find_job(t->o.env->store, t->kind->name, t->job_id, &t->twin, err))
+    if (store_sweep_staging(t->o.env->store, NULL, err) || /* what killed deliveries left */
+        store_find_job(t->o.env->store, t->kind->name, t->job_id, &t->twin, err))
         return err->rc;
     if (t->twin)
         return DR_OK;
