@@ -80,6 +80,16 @@ unsigned swap_count(const struct swap *s)
     return s->count;
 }
 
+int swap_root_fd(const struct swap *s, unsigned root)
+{
+    return s->roots[root].fd;
+}
+
+const char *swap_root_path(const struct swap *s, unsigned root)
+{
+    return s->roots[root].path;
+}
+
 bool swap_created(const struct swap *s, unsigned root)
 {
     return s->roots[root].created;
@@ -114,22 +124,26 @@ static enum dr_rc make_root(const char *path, struct dr_err *err)
     return rc == 0 ? DR_OK : dr_fail_errno(err, DR_E_PREFLIGHT, "root %s cannot be made", path);
 }
 
-static enum dr_rc open_root(struct swap_root *r, bool create, struct dr_err *err)
+static enum dr_rc open_root(struct swap_root *r, const struct swap_spec *spec, struct dr_err *err)
 {
     struct stat st;
     r->fd = open(r->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (r->fd < 0 && errno == ENOENT && create) {
+    if (r->fd < 0 && errno == ENOENT && spec->create) {
         if (make_root(r->path, err))
             return err->rc;
         r->created = true;
         r->fd = open(r->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     }
+    if (r->fd < 0 && errno == ENOENT && spec->look)
+        return DR_OK;
     if (r->fd < 0 && errno == ENOENT)
         return dr_fail(err, DR_E_NOT_FOUND, "root %s is not there", r->path);
     if (r->fd < 0)
         return dr_fail_errno(err, DR_E_PREFLIGHT, "root %s", r->path);
     if (faccessat(r->fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) != 0)
         return dr_fail_errno(err, DR_E_PREFLIGHT, "root %s may not be written", r->path);
+    if (spec->look)
+        return DR_OK;
     if (fstat(r->fd, &st) != 0)
         return dr_fail_errno(err, DR_E_IO, "root %s", r->path);
     if (lock_take(r->fd, ".dr-lock", LOCK_ALONE_MAKE, 0, &r->lock, err))
@@ -138,9 +152,9 @@ static enum dr_rc open_root(struct swap_root *r, bool create, struct dr_err *err
     return DR_OK;
 }
 
-enum dr_rc swap_open_roots(struct swap *s, const char *const *paths, bool create,
-                           struct dr_err *err)
+enum dr_rc swap_open_roots(struct swap *s, const struct swap_spec *spec, struct dr_err *err)
 {
+    const char *const *paths = spec->roots;
     unsigned n = 0;
     while (paths[n])
         n++;
@@ -152,7 +166,11 @@ enum dr_rc swap_open_roots(struct swap *s, const char *const *paths, bool create
         r->staged = dr_xasprintf("%s/%s/new", paths[i], s->ours_name);
         if (i && strcmp(paths[i - 1], paths[i]) >= 0)
             return dr_fail(err, DR_E_INVALID, "roots are not sorted: %s", paths[i]);
-        if (open_root(r, create, err) || swap_open_part(r, s->ours_name, &r->ours, err))
+        if (open_root(r, spec, err))
+            return err->rc;
+        if (spec->look)
+            continue;
+        if (swap_open_part(r, s->ours_name, &r->ours, err))
             return err->rc;
         if (r->ours >= 0 && (swap_open_part(r, "new", &r->fresh, err) ||
                              swap_open_part(r, "before", &r->before, err) ||
@@ -165,7 +183,7 @@ enum dr_rc swap_open_roots(struct swap *s, const char *const *paths, bool create
 enum dr_rc swap_open(const struct swap_spec *spec, struct swap **out, struct dr_err *err)
 {
     struct swap *s = swap_new(spec->run);
-    if (swap_open_roots(s, spec->roots, spec->create, err)) {
+    if (swap_open_roots(s, spec, err)) {
         struct dr_err ignored = {0};
         if (swap_discard(s, NULL, &ignored)) /* roots that were just made */
             (void)dr_wrap(err, "and %s", ignored.msg);
@@ -226,6 +244,13 @@ static bool is_empty(int dir, const char *but)
                 strcmp(e->d_name, but) == 0;
     (void)closedir(d);
     return empty;
+}
+
+bool swap_keeps(const struct swap *s, unsigned root, bool failed)
+{
+    const struct swap_root *r = &s->roots[root];
+    int fd = failed ? r->failed : r->before;
+    return fd >= 0 && !is_empty(fd, "");
 }
 
 enum dr_rc swap_stage(struct swap *s, unsigned root, struct cancel *cancel, int *fd,

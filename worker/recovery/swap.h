@@ -29,6 +29,7 @@ struct swap_spec {
     const char *const *roots; /* absolute, sorted bytewise, NULL-ended */
     const char *run;          /* [a-z2-7]{16} */
     bool create;              /* missing roots are made (0700) */
+    bool look;                /* only look: missing roots stay so, nothing is locked or made */
 };
 
 /* Opens the roots, and locks `<root>/.dr-lock` of each in order, without waiting. LOCKED names the
@@ -38,12 +39,14 @@ enum dr_rc swap_open(const struct swap_spec *spec, struct swap **out,
                      struct dr_err *err) DR_MUST_CHECK;
 void swap_close(struct swap *s); /* NULL is allowed */
 unsigned swap_count(const struct swap *s);
+int swap_root_fd(const struct swap *s, unsigned root);  /* borrowed; -1: missing */
 bool swap_created(const struct swap *s, unsigned root); /* by this swap_open */
 
 /* An empty `.dr-<run>/new`, owned by us, 0700, without inherited ACL; leftovers of this run are
  * removed, but a filled `before` is NEEDS_HUMAN. *fd is borrowed. */
 enum dr_rc swap_stage(struct swap *s, unsigned root, struct cancel *cancel, int *fd,
                       struct dr_err *err) DR_MUST_CHECK;
+const char *swap_root_path(const struct swap *s, unsigned root);
 const char *swap_staged_path(const struct swap *s, unsigned root); /* <root>/.dr-<run>/new */
 /* The staged trees are on disk. */
 enum dr_rc swap_sync(struct swap *s, struct dr_err *err) DR_MUST_CHECK;
@@ -58,6 +61,8 @@ enum dr_rc swap_plan(struct swap *s, bool keep_owner, struct dr_err *err) DR_MUS
  * tree, or something there in the new one: nothing is done. */
 enum dr_rc swap_carry(struct swap *s, unsigned root, const void *path, size_t len,
                       struct dr_err *err) DR_MUST_CHECK;
+/* Old entries that lie in `before` of that root, or that went to `failed`: what is kept. */
+bool swap_keeps(const struct swap *s, unsigned root, bool failed);
 uint64_t swap_pairs(const struct swap *s);
 uint64_t swap_carried(const struct swap *s);
 

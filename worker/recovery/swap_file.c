@@ -242,7 +242,8 @@ static enum dr_rc load(struct swap *s, struct dr_buf *text, struct dr_err *err)
     if (!parse(&in, s, sides))
         rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames cannot be read");
     else
-        rc = swap_open_roots(s, (const char *const *)in.paths, false, err);
+        rc = swap_open_roots(
+            s, &(struct swap_spec){.roots = (const char *const *)in.paths, .run = s->run}, err);
     for (unsigned i = 0; i < s->count && !rc; i++) {
         s->roots[i].created = sides[i].created;
         s->roots[i].old_side = sides[i].old_side;

@@ -60,7 +60,7 @@ void swap_free_names(char **names);
  * into path. */
 int swap_open_parent(int dir, const char *path, const char **last);
 /* The roots of a run, as swap_open; paths are copied. */
-enum dr_rc swap_open_roots(struct swap *s, const char *const *paths, bool create,
+enum dr_rc swap_open_roots(struct swap *s, const struct swap_spec *spec,
                            struct dr_err *err) DR_MUST_CHECK;
 struct swap *swap_new(const char *run);
 struct timespec swap_time(int64_t ns);

@@ -350,6 +350,8 @@ enum dr_rc swap_check(struct swap *s, struct dr_err *err)
     struct mounts *m = NULL;
     enum dr_rc rc = mounts_read(&m, err);
     for (unsigned i = 0; i < s->count && !rc; i++) {
+        if (s->roots[i].fd < 0)
+            continue;
         rc = check_mounts(s, &s->roots[i], m, err);
         if (!rc)
             rc = check_entries(&s->roots[i], m, err);

@@ -104,7 +104,7 @@ static int teardown(void **state)
 
 static enum dr_rc open_swap(void)
 {
-    struct swap_spec spec = {roots, RUN, true};
+    struct swap_spec spec = {.roots = roots, .run = RUN, .create = true};
     return swap_open(&spec, &swap, &err);
 }
 
@@ -380,7 +380,7 @@ static void several_roots_are_locked_and_swapped_together(void **state)
     stage();
     ok(swap_stage(swap, 1, NULL, &fd, &err));
     const char *only[] = {second, NULL};
-    struct swap_spec spec = {only, "ponmlkjihgfedcba", false};
+    struct swap_spec spec = {.roots = only, .run = "ponmlkjihgfedcba"};
     assert_int_equal(swap_open(&spec, &other, &err), DR_E_LOCKED);
     assert_non_null(strstr(err.msg, second));
     err = (struct dr_err){0};
@@ -460,7 +460,7 @@ static void mounts_in_a_child(void)
     demand(1, mkdir(direct, 0755) == 0 && mkdir(deep, 0755) == 0 && mkdir(other, 0755) == 0);
     demand(2, mount(root, root, NULL, MS_BIND, NULL) == 0); /* the root itself is a bind mount */
     demand(3, mount(other, direct, NULL, MS_BIND, NULL) == 0);
-    struct swap_spec spec = {roots, RUN, false};
+    struct swap_spec spec = {.roots = roots, .run = RUN};
     demand(4, swap_open(&spec, &swap, &err) == DR_OK);
     demand(5, swap_stage(swap, 0, NULL, &fd, &err) == DR_OK);
     demand(6, mkdirat(fd, "same", 0755) == 0);

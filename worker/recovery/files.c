@@ -1,0 +1,212 @@
+/* file_system_recovery: proves a backup, restores it beside live, verifies it there, swaps the
+ * entries of each root. Live is untouched until swap, downtime is quiesce to start. */
+#include "worker/recovery/files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/config.h"
+#include "common/wire/pack.h"
+#include "worker/backup/container.h"
+#include "worker/backup/handle.h"
+#include "worker/backup/names.h"
+#include "worker/backup/store.h"
+#include "worker/core/pool.h"
+#include "worker/recovery/fs_internal.h"
+
+struct fs *fs_of(struct recovery *r)
+{
+    return r->own;
+}
+
+/* ---- select and prove ---- */
+
+static enum dr_rc select_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct recovery *r = item;
+    char series[NAMES_SERIES_SIZE];
+    bool latest = strcmp(r->order.backup_id, "latest") == 0;
+    (void)cancel;
+    names_series("files", NULL, 0, series);
+    return store_select(r->env->store, "files", latest ? series : NULL, r->order.backup_id,
+                        r->order.before_ms, &r->backup, err);
+}
+
+static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
+{
+    if (pool_run(r->env->pool, select_item, r, recovery_cancel(r), err))
+        return err->rc;
+    (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
+    job_message(r->job, "%s", r->chosen_id);
+    return DR_OK;
+}
+
+struct proving {
+    struct recovery *r;
+    _Atomic uint64_t *progress;
+};
+
+static enum dr_rc prove_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct proving *p = item;
+    struct fs *f = fs_of(p->r);
+    const struct prove_options o = {.cancel = cancel,
+                                    .progress = p->progress,
+                                    .threads = container_threads(),
+                                    .record = fs_index_record,
+                                    .arg = f};
+    if (prove_backup(p->r->backup, &o, &f->proven, err))
+        return err->rc;
+    return fs_index_end(p->r, cancel, err);
+}
+
+static enum dr_rc prove(struct recovery *r, struct dr_err *err)
+{
+    struct fs *f = fs_of(r);
+    struct proving p = {.r = r, .progress = job_progress_counter(r->job)};
+    const struct manifest *m = handle_manifest(r->backup);
+    uint64_t total = 0;
+    int64_t began = dr_clock_ms();
+    for (unsigned i = 0; i < m->object_count; i++)
+        total += m->objects[i].stored_bytes;
+    job_progress_total(r->job, total);
+    f->wants_known = r->order.dry_run || r->order.keep_newer;
+    if (pool_run_long(r->env->pool, prove_item, &p, recovery_cancel(r), err))
+        return err->rc;
+    f->prove_ms = (uint64_t)(dr_clock_ms() - began);
+    return DR_OK;
+}
+
+/* ---- ends ---- */
+
+static enum dr_rc leave(struct recovery *r, struct dr_err *err)
+{
+    struct fs *f = fs_of(r);
+    for (unsigned i = 0; i < f->root_count; i++)
+        recovery_keep(r, swap_staged_path(f->swap, i), true,
+                      "the verified restore of %s; copy what you need", f->roots[i].path);
+    recovery_say(r, "%s is restored and verified beside the live files: %s%s", r->chosen_id,
+                 swap_staged_path(f->swap, 0), f->root_count > 1 ? " and other roots" : "");
+    return recovery_close(r, JOB_DONE, err);
+}
+
+static enum dr_rc discard_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    return swap_discard(item, cancel, err);
+}
+
+static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
+{
+    if (pool_run_long(r->env->pool, discard_item, fs_of(r)->swap, NULL, err))
+        return err->rc;
+    fs_after_keep(r, false);
+    return recovery_close(r, JOB_DONE, err);
+}
+
+/* ---- steps ---- */
+
+static enum dr_rc run_select(struct job *j, struct dr_err *err)
+{
+    struct recovery *r = recovery_of(j);
+    if (recovery_begin(r, err) || r->settled)
+        return err->rc;
+    return select_backup(r, err);
+}
+
+#define STEP(name, fn)                                                                             \
+    static enum dr_rc run_##name(struct job *j, struct dr_err *err)                                \
+    {                                                                                              \
+        struct recovery *r = recovery_of(j);                                                       \
+        return recovery_skips(r) ? DR_OK : fn(r, err);                                             \
+    }
+#define UNDO(name, fn)                                                                             \
+    static enum dr_rc undo_##name(struct job *j, struct dr_err *err)                               \
+    {                                                                                              \
+        struct recovery *r = recovery_of(j);                                                       \
+        return r->settled ? DR_OK : fn(r, err);                                                    \
+    }
+STEP(prove, prove)
+STEP(preflight, fs_preflight)
+STEP(report, fs_report)
+STEP(stage, fs_stage)
+STEP(verify, fs_stage_verify)
+STEP(emergency, fs_emergency)
+STEP(quiesce, fs_swap_quiesce)
+STEP(swap, fs_swap)
+STEP(start, fs_after_start)
+STEP(check, fs_after_check)
+STEP(close, close_run)
+STEP(leave, leave)
+UNDO(preflight, fs_stage_undone)
+UNDO(quiesce, fs_swap_release)
+UNDO(swap, fs_swap_back)
+
+static const struct job_step steps[] = {
+    {"select", 1, 0, run_select, recovery_abandon},
+    {"prove", 20, STEP_RESUMABLE, run_prove, NULL},
+    {"preflight", 1, 0, run_preflight, undo_preflight},
+    {"stage", 35, 0, run_stage, NULL}, /* removed by preflight's undo, which has the locks */
+    {"verify", 15, 0, run_verify, NULL},
+    {"emergency", 22, 0, run_emergency, NULL},
+    {"quiesce", 2, STEP_POINT, run_quiesce, undo_quiesce},
+    {"swap", 2, 0, run_swap, undo_swap},
+    {"start", 1, 0, run_start, NULL},
+    {"check", 1, 0, run_check, NULL},
+    {"close", 0, 0, run_close, NULL},
+    {0},
+};
+static const struct job_step plan[] = {
+    {"select", 1, 0, run_select, NULL},
+    {"prove", 90, STEP_RESUMABLE, run_prove, NULL},
+    {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
+    {"report", 8, STEP_RESUMABLE, run_report, NULL},
+    {0},
+};
+static const struct job_step beside[] = {
+    {"select", 1, 0, run_select, recovery_abandon},
+    {"prove", 25, STEP_RESUMABLE, run_prove, NULL},
+    {"preflight", 1, 0, run_preflight, undo_preflight},
+    {"stage", 48, 0, run_stage, NULL},
+    {"verify", 25, 0, run_verify, NULL},
+    {"leave", 0, 0, run_leave, NULL},
+    {0},
+};
+
+static unsigned result(struct recovery *r, struct dr_buf *map)
+{
+    const struct fs *f = fs_of(r);
+    dr_pack_text(map, "verified");
+    dr_pack_map(map, 3);
+    dr_pack_text(map, "files");
+    dr_pack_uint(map, f->verified_files);
+    dr_pack_text(map, "bytes");
+    dr_pack_uint(map, f->verified_bytes);
+    dr_pack_text(map, "roots");
+    dr_pack_uint(map, f->root_count);
+    if (f->report)
+        dr_buf_add(map, f->report, f->report_len);
+    return 1 + f->report_pairs;
+}
+
+static void fini(struct recovery *r)
+{
+    struct fs *f = fs_of(r);
+    swap_close(f->swap);
+    fs_index_fini(f);
+    for (unsigned i = 0; i < f->loss.name_count; i++)
+        free(f->loss.names[i]);
+    free(f->report);
+}
+
+const struct recovery_procedure recovery_files = {
+    .id = "file_system_recovery",
+    .services = "DR_SERVICES_FILES",
+    .steps = steps,
+    .plan = plan,
+    .beside = beside,
+    .own_bytes = sizeof(struct fs),
+    .settle = fs_settle,
+    .result = result,
+    .fini = fini,
+};
