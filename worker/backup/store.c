@@ -239,7 +239,7 @@ static enum dr_rc settle(struct store *s, struct dr_err *err)
         rc = catalog_cut(s->dirfd, &s->head, err)
                  ? err->rc
                  : catalog_append(s->dirfd, s->keys, &s->head, "keys", "", dr_wall_ms(),
-                                  "{\"g\":1}", err);
+                                  "{\"g\":1,\"slots\":1,\"change\":\"init\"}", err);
     memset(&s->head, 0, sizeof s->head);
     if (!rc)
         rc = store_refresh(s, err);

@@ -62,12 +62,15 @@ static enum dr_rc record_added(struct store *s, const char *backup_id,
     return store_append_locked(s, s->keys, "added", backup_id, data, err);
 }
 
-static bool is_recorded(struct store *s, const char *backup_id)
+/* Another process may have recorded it since we last looked. */
+static enum dr_rc is_recorded(struct store *s, const char *backup_id, bool *found,
+                              struct dr_err *err)
 {
     (void)pthread_mutex_lock(&s->mutex);
-    bool found = store_find(s, backup_id) != NULL;
+    enum dr_rc rc = store_refresh(s, err);
+    *found = !rc && store_find(s, backup_id) != NULL;
     (void)pthread_mutex_unlock(&s->mutex);
-    return found;
+    return rc;
 }
 
 /* The folder of a job: looked for by kind and letters, believed by its manifest. */
@@ -116,10 +119,12 @@ static enum dr_rc adopt(struct store *s, const struct manifest *m, const unsigne
                         struct dr_err *err)
 {
     char lock[96];
+    bool found;
     (void)snprintf(lock, sizeof lock, "backups/%s/lock", m->backup_id);
     (void)unlinkat(s->dirfd, lock, 0);
-    if (is_recorded(s, m->backup_id))
-        return DR_OK;
+    enum dr_rc rc = is_recorded(s, m->backup_id, &found, err);
+    if (rc || found)
+        return rc;
     dr_log(DR_LOG_INFO, "store.adopt", "backup_id", m->backup_id, NULL);
     return record_added(s, m->backup_id, sha256, m->t_end_ms, err);
 }
@@ -252,6 +257,7 @@ static enum dr_rc appear(struct store *s, struct staging *g, const char *backup_
                            "publish backups/%s", backup_id);
     } else {
         g->published = true;
+        (void)unlinkat(g->dirfd, "lock", 0); /* nobody looks for it here; adopting does it too */
         if (!(rc = disk_sync(backups, "backups", err)))
             rc = disk_sync(g->rootfd, "staging", err);
     }
@@ -268,12 +274,7 @@ static enum dr_rc publish(struct store *s, struct staging *g, struct manifest *m
         rc = write_manifest(s, g, m, sha, err);
     if (!rc)
         rc = appear(s, g, m->backup_id, err);
-    if (!rc)
-        rc = record_added(s, m->backup_id, sha, verified_at_ms, err);
-    /* The folder's lock is of no use any more; its name is one that readers skip. */
-    if (g->published)
-        (void)unlinkat(g->dirfd, "lock", 0);
-    return rc;
+    return rc ? rc : record_added(s, m->backup_id, sha, verified_at_ms, err);
 }
 
 enum dr_rc store_publish(struct store *s, struct staging *g, struct manifest **m,

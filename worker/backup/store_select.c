@@ -106,7 +106,10 @@ static enum dr_rc select_latest(struct store *s, const struct wish *w,
             return why.rc;
         }
         dr_log(DR_LOG_WARN, "store.passed_over", "backup_id", e->backup_id, "class",
-               e->bad[0] ? e->bad : why.reason, NULL);
+               e->bad[0]       ? e->bad
+               : why.reason[0] ? why.reason
+                               : dr_rc_name(why.rc),
+               NULL);
     }
     return none(w, list, count, err);
 }
