@@ -1,4 +1,5 @@
 /* drworker: options, tables, wiring. The only file that knows all. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,11 @@
 #include "worker/job/dispatch.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
+
+/* Segments of backups are megabytes, made and freed by threads that come and go. glibc would let
+ * its threshold for mappings of their own grow with them and keep each thread's heap: 85 MiB after
+ * six backups instead of 28. */
+enum { OWN_MAPPING_BYTES = 128 << 10, HEAPS = 2 };
 
 enum { POOL_THREADS = 6, TAKEOVER_EVERY_MS = 60000 };
 
@@ -148,6 +154,8 @@ static int run(const struct cli *c)
     struct dr_err err = {0};
     char url[512];
     int code = 0;
+    (void)mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+    (void)mallopt(M_ARENA_MAX, HEAPS);
     (void)prctl(PR_SET_DUMPABLE, 0); /* no core file holds a key */
     (void)signal(SIGPIPE, SIG_IGN);
     if (read_settings(&w, c->config_file, &err) || open_store(&w, &err) || wire(&w, &err) ||
