@@ -45,7 +45,7 @@ static bool read_slot(const json_t *o, struct keyring_slot *s, unsigned *generat
     bool passphrase, sha256;
     if (!members(o, 9) || !strict_hex(o, "id", s->id, SLOT_ID) ||
         !is(o, "kind", "passphrase", "recovery", &passphrase) ||
-        !strict_text(o, "label", 0, KEYRING_LABEL_MAX, &label) ||
+        !strict_text(o, "label", 0, KEYRING_LABEL_MAX, &label) || strchr(label, 0x7f) ||
         !strict_time(o, "created", &created) ||
         !is(o, "kdf", "pbkdf2-sha256", "pbkdf2-sha512", &sha256) ||
         !strict_uint(o, "iter", 0, UINT32_MAX, &rounds) ||
