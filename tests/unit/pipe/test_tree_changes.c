@@ -1,0 +1,211 @@
+/* worker/pipe/tree on trees that change while they are read, that may not be read, and walks that
+ * end early. */
+#include "tests/unit/pipe/tree_again.h"
+
+#include <stdatomic.h>
+
+#include "worker/core/cancel.h"
+
+static void change_link(const char *path)
+{
+    if (strcmp(path, "/srv/a") == 0)
+        text("srv/b", "longer than before");
+}
+
+/* A file that changed between two of its names: two files, each as it was read. */
+static void hard_link_changes(void **state)
+{
+    (void)state;
+    fresh();
+    folder("srv");
+    text("srv/a", "before");
+    assert_int_equal(link("srv/a", "srv/b"), 0);
+    assert_int_equal(link("srv/a", "srv/c"), 0);
+    root_list[0] = full("srv");
+    meddle = change_link;
+    walked();
+    check_roots();
+    check_tar();
+    assert_int_equal(find("srv/a")->f.size, 6);
+    assert_int_equal(find("srv/b")->f.type, 'f');
+    assert_int_equal(find("srv/b")->f.size, 18);
+    assert_int_equal(find("srv/c")->f.type, 'h');
+    assert_string_equal(find("srv/c")->target, full("srv/b") + 1);
+}
+
+static void unreadable(void **state)
+{
+    bool was_root = geteuid() == 0;
+
+    (void)state;
+    fresh();
+    folder("srv");
+    text("srv/a", "x");
+    text("srv/b", "secret");
+    folder("srv/c");
+    text("srv/c/x", "x");
+    text("srv/d", "x");
+    assert_int_equal(chmod("srv/b", 0), 0);
+    assert_int_equal(chmod("srv/c", 0), 0);
+    root_list[0] = full("srv");
+    if (was_root)
+        assert_int_equal(seteuid(65534), 0);
+    assert_int_equal(walk(), DR_E_IO);
+    if (was_root)
+        assert_int_equal(seteuid(0), 0);
+    assert_non_null(strstr(error.msg, full("srv/b")));
+    spec.allow_unreadable = true;
+    if (was_root)
+        assert_int_equal(seteuid(65534), 0);
+    assert_int_equal(walk(), DR_OK);
+    if (was_root)
+        assert_int_equal(seteuid(0), 0);
+    assert_int_equal(chmod("srv/c", 0755), 0);
+    check_roots();
+    check_tar();
+    assert_string_equal(skips, "unreadable /srv/b\nunreadable /srv/c\n");
+    assert_null(find("srv/b"));
+    assert_null(find("srv/c"));
+    assert_null(find("srv/c/x"));
+    assert_non_null(find("srv/d"));
+    assert_int_equal(sums.unreadable, 2);
+}
+
+static void vanish(const char *path)
+{
+    if (strcmp(path, "/srv/a") == 0) {
+        assert_int_equal(unlink("srv/b"), 0);
+        assert_int_equal(unlink("srv/c/x"), 0);
+        assert_int_equal(rmdir("srv/c"), 0);
+        assert_int_equal(unlink("srv/d"), 0);
+        folder("srv/d");
+        assert_int_equal(unlink("srv/e"), 0);
+        assert_int_equal(symlink("f", "srv/e"), 0);
+        assert_int_equal(rmdir("srv/f"), 0);
+        text("srv/f", "was a folder");
+    }
+}
+
+/* Gone, or another thing, when its turn comes. */
+static void gone(void **state)
+{
+    (void)state;
+    fresh();
+    folder("srv");
+    text("srv/a", "x");
+    text("srv/b", "x");
+    folder("srv/c");
+    text("srv/c/x", "x");
+    text("srv/d", "x");
+    text("srv/e", "x");
+    folder("srv/f");
+    text("srv/z", "x");
+    root_list[0] = full("srv");
+    meddle = vanish;
+    walked();
+    check_roots();
+    check_tar();
+    assert_string_equal(skips, "changed /srv/b\nchanged /srv/c\nchanged /srv/d\nchanged /srv/f\n");
+    assert_int_equal(find("srv/e")->f.type, 'l'); /* not followed */
+    assert_non_null(find("srv/z"));
+    assert_int_equal(sums.changed, 4);
+}
+
+enum { LARGE = 3 << 20 };
+static int large_does; /* 1 shrinks, 2 grows, 3 is written over */
+
+static enum dr_rc to_tar_and_change(void *arg, const void *bytes, size_t len, struct dr_err *err)
+{
+    bool began = tar.len <= 2048 && tar.len + len > 2048;
+
+    if (began && large_does == 1)
+        assert_int_equal(truncate("srv/large", LARGE / 2 + 77), 0);
+    if (began && large_does == 2)
+        assert_int_equal(truncate("srv/large", 2 * LARGE), 0);
+    if (began && large_does == 3) {
+        int fd = open("srv/large", O_WRONLY);
+        assert_int_equal(pwrite(fd, "!", 1, LARGE - 1), 1);
+        close(fd);
+    }
+    return to_tar(arg, bytes, len, err);
+}
+
+/* A large file changes while it passes: its entry keeps the size it had, and says so. */
+static void large_changes(void **state)
+{
+    static const struct pipe_sink changing = {to_tar_and_change, NULL};
+    unsigned char *bytes = dr_xalloc(LARGE);
+
+    (void)state;
+    folder("srv");
+    for (large_does = 0; large_does < 4; large_does++) {
+        fresh();
+        memset(bytes, 'x', LARGE);
+        put("srv/large", bytes, LARGE);
+        text("srv/z", "after it");
+        root_list[0] = full("srv");
+        spec.tar = &changing;
+        walked();
+        check_roots();
+        check_tar();
+        assert_int_equal(find("srv/large")->f.size, LARGE);
+        assert_string_equal(skips, large_does ? "changed /srv/large\n" : "");
+    }
+    free(bytes);
+}
+
+static struct cancel token;
+
+static void cancel_it(const char *path)
+{
+    if (strcmp(path, "/srv/a") == 0)
+        atomic_store(&token.fired, DR_E_CANCELLED);
+}
+
+static enum dr_rc refuse_file(void *arg, const struct pipe_file *f, struct dr_err *err)
+{
+    (void)arg;
+    (void)f;
+    return dr_fail(err, DR_E_TOO_BIG, "the index says no");
+}
+
+static void ends_early(void **state)
+{
+    _Atomic uint64_t progress = 0;
+
+    (void)state;
+    fresh();
+    folder("srv");
+    text("srv/a", "x");
+    text("srv/b", "x");
+    root_list[0] = full("srv");
+    spec.cancel = &token;
+    spec.progress = &progress;
+    meddle = cancel_it;
+    assert_int_equal(walk(), DR_E_CANCELLED);
+    assert_int_equal(progress, 1);
+    spec.cancel = NULL;
+    meddle = NULL;
+    spec.on.file = refuse_file;
+    assert_int_equal(walk(), DR_E_TOO_BIG);
+    assert_string_equal(error.msg, "the index says no");
+    spec.on.file = on_file;
+    forget();
+    tar.max = 1500;
+    assert_int_equal(tree_walk(&spec, &sums, &error), DR_E_NO_SPACE);
+    assert_string_equal(error.msg, "the sink is full");
+    root_list[0] = full("nowhere");
+    assert_int_equal(walk(), DR_E_PREFLIGHT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(hard_link_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(unreadable, setup, teardown),
+        cmocka_unit_test_setup_teardown(gone, setup, teardown),
+        cmocka_unit_test_setup_teardown(large_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(ends_early, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
