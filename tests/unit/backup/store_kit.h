@@ -122,11 +122,10 @@ static inline enum dr_rc kit_publish(struct store *s, const char *job, const cha
 }
 
 /* Every backup proven, every one recorded, nothing behind the head. */
-static inline void kit_check(const char *path, size_t backups)
+static inline void kit_check_open(struct store *s, size_t backups)
 {
     struct dr_err err = {0};
     struct store_entry *list = NULL;
-    struct store *s = kit_open(path, STORE_READ);
     unsigned unrecorded = 0;
     size_t count = 0;
     if (store_audit(s, &unrecorded, &err) || store_list(s, &list, &count, &err))
@@ -143,6 +142,12 @@ static inline void kit_check(const char *path, size_t backups)
         handle_close(h);
     }
     free(list);
+}
+
+static inline void kit_check(const char *path, size_t backups)
+{
+    struct store *s = kit_open(path, STORE_READ);
+    kit_check_open(s, backups);
     store_close(s);
 }
 
