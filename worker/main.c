@@ -10,6 +10,8 @@
 #include "common/log.h"
 #include "common/redis_url.h"
 #include "common/wire/keyfile.h"
+#include "common/wire/pack.h"
+#include "common/wire/sched.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/store.h"
 #include "worker/cli/cli.h"
@@ -17,6 +19,7 @@
 #include "worker/core/loop.h"
 #include "worker/core/pool.h"
 #include "worker/job/dispatch.h"
+#include "worker/recovery/procedure.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
 
@@ -25,7 +28,7 @@
  * six backups instead of 28. */
 enum { OWN_MAPPING_BYTES = 128 << 10, HEAPS = 2 };
 
-enum { POOL_THREADS = 6, TAKEOVER_EVERY_MS = 60000 };
+enum { POOL_THREADS = 6, TAKEOVER_EVERY_MS = 60000, INFO_MAX = 65536 };
 
 struct worker {
     struct dr_config *config;
@@ -140,12 +143,31 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .keys = w->keys,
         .sched_key = w->store ? &w->sched_key : NULL,
         .allow_unsigned = dr_config_bool(w->config, "DR_ALLOW_UNSIGNED"),
+        .store_id = w->store ? store_id(w->store) : NULL,
         .open_run = w->store ? takeover_is_open : NULL,
         .closed_run = w->store ? takeover_is_closed : NULL,
         .journals = &w->services,
         .on_drained = on_drained,
         .arg = w};
     return dispatch_new(&o, &w->dispatch, err);
+}
+
+/* What clients read instead of asking workers: the procedures with their steps, and the key that
+ * seals settings for us. */
+static enum dr_rc announce(struct worker *w, struct dr_err *err)
+{
+    unsigned char pub[KEYRING_KEY];
+    struct dr_buf b;
+    enum dr_rc rc = DR_OK;
+    dr_buf_init(&b, INFO_MAX);
+    recovery_procedures_pack(&b);
+    dispatch_tell(w->dispatch, "procedures", b.data, b.len);
+    dr_buf_reset(&b);
+    if (w->store && w->keys && !(rc = keyring_seal_public(store_keys(w->store), pub, err)) &&
+        !(rc = dr_seal_pub_pack(w->services.ns, pub, w->keys, &b, err)))
+        dispatch_tell(w->dispatch, "seal_pub", b.data, b.len);
+    dr_buf_fini(&b);
+    return rc;
 }
 
 static int run(const struct cli *c)
@@ -159,7 +181,7 @@ static int run(const struct cli *c)
     (void)prctl(PR_SET_DUMPABLE, 0); /* no core file holds a key */
     (void)signal(SIGPIPE, SIG_IGN);
     if (read_settings(&w, c->config_file, &err) || open_store(&w, &err) || wire(&w, &err) ||
-        dispatch_start(w.dispatch, &err)) {
+        announce(&w, &err) || dispatch_start(w.dispatch, &err)) {
         code = cli_fail(&err);
         goto out;
     }

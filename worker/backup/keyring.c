@@ -95,18 +95,34 @@ enum dr_rc keyring_series_tag(const struct keyring *k, const char *series, unsig
     return rc;
 }
 
-static EVP_PKEY *signing_key(const struct keyring *k, enum keyring_signer signer,
+static EVP_PKEY *private_key(const struct keyring *k, int type, const char *label,
                              unsigned generation, struct dr_err *err)
 {
     unsigned char seed[32];
     EVP_PKEY *key = NULL;
-    if (keyring_derive(k, generation, signer_labels[signer], seed, sizeof seed, err) == DR_OK) {
-        key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, sizeof seed);
+    if (keyring_derive(k, generation, label, seed, sizeof seed, err) == DR_OK) {
+        key = EVP_PKEY_new_raw_private_key(type, NULL, seed, sizeof seed);
         if (!key)
-            (void)aead_crypto_failed(err, "Ed25519");
+            (void)aead_crypto_failed(err, label);
     }
     dr_wipe(seed, sizeof seed);
     return key;
+}
+
+static EVP_PKEY *signing_key(const struct keyring *k, enum keyring_signer signer,
+                             unsigned generation, struct dr_err *err)
+{
+    return private_key(k, EVP_PKEY_ED25519, signer_labels[signer], generation, err);
+}
+
+enum dr_rc keyring_seal_public(const struct keyring *k, unsigned char out[KEYRING_KEY],
+                               struct dr_err *err)
+{
+    size_t len = KEYRING_KEY;
+    EVP_PKEY *key = private_key(k, EVP_PKEY_X25519, "seal", 1, err);
+    bool ok = key && EVP_PKEY_get_raw_public_key(key, out, &len) == 1;
+    EVP_PKEY_free(key);
+    return ok ? DR_OK : aead_crypto_failed(err, "X25519");
 }
 
 enum dr_rc keyring_public(const struct keyring *k, enum keyring_signer signer, unsigned generation,

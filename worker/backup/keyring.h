@@ -58,6 +58,10 @@ enum dr_rc keyring_derive(const struct keyring *k, unsigned generation, const ch
 enum dr_rc keyring_series_tag(const struct keyring *k, const char *series, unsigned char out[16],
                               struct dr_err *err) DR_MUST_CHECK;
 
+/* X25519 public key of `seal`: clients seal settings for the workers with it. 32 bytes. */
+enum dr_rc keyring_seal_public(const struct keyring *k, unsigned char out[KEYRING_KEY],
+                               struct dr_err *err) DR_MUST_CHECK;
+
 enum keyring_signer { KEYRING_MANIFEST, KEYRING_CATALOG };
 /* Ed25519; generation 0: the current one. */
 enum dr_rc keyring_sign(const struct keyring *k, enum keyring_signer signer, unsigned generation,

@@ -42,6 +42,8 @@ struct recovery_procedure {
 };
 extern const struct recovery_procedure *const recovery_procedures[]; /* ended by NULL */
 const struct recovery_procedure *recovery_find(const char *id);
+/* Field `procedures` of info: [{id, steps: [{name, destructive}]}], msgpack. */
+void recovery_procedures_pack(struct dr_buf *out);
 
 struct recovery_order {
     char backup_id[80]; /* or "latest" */

@@ -209,6 +209,10 @@ static void test_public_and_series(void **state)
         assert_int_equal(keyring_public(k, KEYRING_CATALOG, g, got, NULL), DR_OK);
         assert_memory_equal(got, want, sizeof want);
     }
+    char seal[65];
+    assert_int_equal(keyring_seal_public(k, got, NULL), DR_OK);
+    dr_hex(got, 32, seal);
+    assert_string_equal(seal, vec_str(root, "seal_public"));
     json_array_foreach(json_object_get(root, "series_tags"), i, v)
     {
         vec_hex(v, "tag", want, 16);
