@@ -315,12 +315,32 @@ static bool open_ends(struct proc *p, const struct proc_spec *spec, struct proc_
     return watched_pipe(p, STDERR, &e->err) && watched_pipe(p, STATUS, &e->status);
 }
 
+static void on_cancel(void *arg)
+{
+    struct proc *p = arg;
+    stop(p, cancel_fired(p->cancel), cancel_reason(p->cancel));
+}
+
+static void heed(struct proc *p, struct cancel *cancel)
+{
+    if (!cancel || cancel == p->cancel)
+        return;
+    cancel_hook_remove(&p->hook);
+    p->cancel = cancel;
+    if (cancel_fired(cancel))
+        on_cancel(p);
+    else
+        cancel_hook_add(cancel, &p->hook, on_cancel, p);
+}
+
 static enum dr_rc check_spec(const struct proc_spec *spec, struct dr_err *err)
 {
     for (const int *fd = spec->keep_fds; fd && *fd >= 0; fd++)
         if (*fd < 3 || fcntl(*fd, F_GETFD) < 0)
             return dr_fail(err, DR_E_BUG, "%s: descriptor %d cannot be inherited", spec->argv[0],
                            *fd);
+    if (cancel_fired(spec->cancel))
+        return dr_fail(err, cancel_fired(spec->cancel), "%s", cancel_reason(spec->cancel));
     return DR_OK;
 }
 
@@ -356,6 +376,7 @@ enum dr_rc proc_start(struct loop *l, const struct proc_spec *spec, struct proc 
     if (p->deadline_ms)
         loop_timer_arm(p->timer, p->deadline_ms);
     watch_exit(p);
+    heed(p, spec->cancel);
     *out = p;
     return DR_OK;
 }
@@ -447,23 +468,13 @@ static enum dr_rc verdict(const struct proc *p, const struct proc_result *r, str
     return rc;
 }
 
-static void on_cancel(void *arg)
-{
-    struct proc *p = arg;
-    stop(p, cancel_fired(p->cancel), cancel_reason(p->cancel));
-}
-
 enum dr_rc proc_wait(struct proc *p, struct cancel *cancel, struct proc_result *out,
                      struct dr_err *err)
 {
     struct proc_result own;
     struct proc_result *r = out ? out : &own;
     close_untaken(p);
-    p->cancel = cancel;
-    if (cancel_fired(cancel))
-        on_cancel(p);
-    else if (cancel)
-        cancel_hook_add(cancel, &p->hook, on_cancel, p);
+    heed(p, cancel);
     if (p->phase != DONE) {
         p->fiber = fiber_self();
         fiber_suspend();

@@ -27,6 +27,8 @@ struct proc_spec {            /* borrowed until proc_start returns, but for name
     size_t capture_max_bytes; /* of captured stdout, more fails the child; 0: not captured */
     uint64_t deadline_ms;     /* from the start; 0: none */
     uint64_t grace_ms;        /* from TERM to KILL; 0: 5 s */
+    struct cancel *cancel;    /* ends it from the start on, also while the fiber is busy with its
+                                 streams in the pool; outlives the child; NULL: none */
     const char *name;         /* for messages, copied; NULL: the last part of argv[0] */
 };
 
@@ -39,7 +41,7 @@ struct proc_result {
 };
 
 /* Forks and returns; what exec says is told by proc_wait. Each started child needs one proc_wait.
- * IO, NOMEM; BUG for a keep_fd below 3. */
+ * IO; BUG for a keep_fd that cannot be kept; the token's kind when it has fired. */
 enum dr_rc proc_start(struct loop *l, const struct proc_spec *spec, struct proc **out,
                       struct dr_err *err) DR_MUST_CHECK;
 /* Our end of the pipe, blocking and CLOEXEC, for a pool thread; the caller closes it. -1: there is

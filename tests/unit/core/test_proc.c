@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "tests/unit/core/proc_modes.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/core/proc.h"
@@ -354,6 +355,45 @@ static void cancel_ends_the_child(void **state)
     cancel_fini(&b.token);
 }
 
+static void busy_fiber(void *arg)
+{
+    struct stubborn *b = arg;
+    struct proc *p;
+    char c;
+    b->s.rc = proc_start(loop, &b->s.spec, &p, &b->s.err);
+    if (!b->s.rc) {
+        int fd = proc_take_stdout(p);
+        until_ready(fd);
+        cancel_fire(&b->token, DR_E_CANCELLED, "user");
+        ssize_t n;
+        while ((n = read(fd, &c, 1)) != 0 && (n > 0 || errno == EAGAIN))
+            (void)fiber_sleep(1, NULL);
+        b->group_dead = n == 0;
+        (void)close(fd);
+        b->s.rc = proc_wait(p, NULL, &b->s.r, &b->s.err);
+    }
+    loop_stop(loop);
+}
+
+/* Who works on a child's output sees its end, though nobody waits for the child yet. */
+static void cancel_ends_it_before_anybody_waits(void **state)
+{
+    (void)state;
+    struct stubborn b = {.s.spec = {.argv = MODE("stubborn"), .pipe_stdout = true, .grace_ms = 20}};
+    cancel_init(&b.token, loop);
+    b.s.spec.cancel = &b.token;
+    fiber_start(loop, busy_fiber, &b);
+    assert_int_equal(loop_run(loop), 0);
+    assert_int_equal(b.s.rc, DR_E_CANCELLED);
+    assert_true(b.group_dead);
+    assert_int_equal(b.s.r.term_signal, SIGKILL);
+    struct seen s = {.spec = {.argv = ARGV("/bin/true"), .cancel = &b.token}};
+    run(&s); /* has fired: not started */
+    assert_int_equal(s.rc, DR_E_CANCELLED);
+    assert_int_equal(s.r.ms, 0);
+    cancel_fini(&b.token);
+}
+
 static void deadline_ends_the_child(void **state)
 {
     (void)state;
@@ -465,74 +505,6 @@ static void children_die_with_us(void **state)
     (void)close(fd[0]);
 }
 
-/* What the children do. */
-extern char **environ;
-
-static int child_fds(void)
-{
-    DIR *d = opendir("/proc/self/fd");
-    bool first = true;
-    for (int fd = 0; fd < 1024; fd++) {
-        if (fd == dirfd(d) || fcntl(fd, F_GETFD) < 0)
-            continue;
-        (void)printf("%s%d", first ? "" : " ", fd);
-        first = false;
-    }
-    (void)printf("\n");
-    (void)closedir(d);
-    return 0;
-}
-
-static void wait_for_end(const char *number)
-{
-    char bytes[16];
-    while (read((int)strtol(number, NULL, 10), bytes, sizeof bytes) > 0)
-        continue;
-}
-
-static _Noreturn void child_stubborn(bool with_another)
-{
-    (void)signal(SIGTERM, SIG_IGN);
-    if (with_another && fork() == 0)
-        for (;;)
-            (void)pause();
-    (void)!write(1, "r", 1);
-    for (;;)
-        (void)pause();
-}
-
-static int child(int argc, char **argv)
-{
-    const char *mode = argv[2], *number = argc > 3 ? argv[3] : "-1";
-    if (strcmp(mode, "env") == 0)
-        for (char **e = environ; *e; e++)
-            (void)printf("%s\n", *e);
-    else if (strcmp(mode, "fds") == 0)
-        return child_fds();
-    else if (strcmp(mode, "pause") == 0)
-        (void)pause();
-    else if (strcmp(mode, "stubborn") == 0)
-        child_stubborn(true);
-    else if (strcmp(mode, "stubborn-alone") == 0)
-        child_stubborn(false);
-    else if (strcmp(mode, "stderr") == 0) {
-        for (int i = 0; i < 100000; i++)
-            (void)fprintf(stderr, "line %d\n", i);
-        (void)fprintf(stderr, "caf\xc3\xa9 \xff end\n\n");
-        return 5;
-    } else if (strcmp(mode, "leave") == 0) {
-        (void)!write(1, "hello\n", 6);
-        if (fork() == 0)
-            wait_for_end(number);
-    } else if (strcmp(mode, "silent") == 0) {
-        (void)close(1);
-        (void)close(2);
-        wait_for_end(number);
-        _exit(7); /* a sanitizer's own words have no place to go */
-    }
-    return 0;
-}
-
 static int forbid(void **state)
 {
     struct sock_filter filter[] = {
@@ -555,7 +527,7 @@ static int forbid(void **state)
 int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "child") == 0)
-        return child(argc, argv);
+        return proc_mode(argc, argv);
     if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
         return 1;
     const struct CMUnitTest tests[] = {
@@ -571,6 +543,7 @@ int main(int argc, char **argv)
         TEST(streams_end_before_the_child),
         TEST(term_ignored_then_the_group_is_killed),
         TEST(cancel_ends_the_child),
+        TEST(cancel_ends_it_before_anybody_waits),
         TEST(deadline_ends_the_child),
         TEST(lent_and_piped_streams),
         TEST(two_hundred_children_leave_nothing),
