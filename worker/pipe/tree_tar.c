@@ -4,7 +4,6 @@
  * So only entries with such a name go to the second. Owns both writers; the sink is borrowed. */
 #include "worker/pipe/tree_internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,27 +18,31 @@ struct tree_tar {
     struct archive_entry *entry;
     struct dr_buf text;
     struct dr_err err; /* of the sink */
+    bool ended;        /* it is written to no more */
 };
 
+/* Never fails: a writer of libarchive 3.6 that failed leaks its output. The error waits in t->err.
+ */
 static la_ssize_t to_sink(struct archive *a, void *arg, const void *bytes, size_t len)
 {
     struct tree_tar *t = arg;
 
-    if (t->sink.write(t->sink.arg, bytes, len, &t->err)) {
-        archive_set_error(a, EIO, "%s", t->err.msg);
-        return -1;
-    }
+    (void)a;
+    if (!t->ended)
+        t->ended = t->sink.write(t->sink.arg, bytes, len, &t->err) != DR_OK;
     return (la_ssize_t)len;
 }
 
-static enum dr_rc failed(struct tree_tar *t, struct archive *a, struct dr_err *err)
+/* What came of a call: the sink's error, else the library's. */
+static enum dr_rc outcome(struct tree_tar *t, struct archive *a, bool ok, struct dr_err *err)
 {
+    const char *why = archive_error_string(a);
+
     if (t->err.rc && err && !err->rc)
         *err = t->err;
-    if (t->err.rc)
+    if (t->err.rc || ok)
         return t->err.rc;
-    return dr_fail(err, DR_E_IO, "tar: %s",
-                   a && archive_error_string(a) ? archive_error_string(a) : "no memory");
+    return dr_fail(err, DR_E_IO, "tar: %s", why ? why : "no memory");
 }
 
 static struct archive *writer(struct tree_tar *t, const char *options)
@@ -76,10 +79,7 @@ void tree_tar_free(struct tree_tar *t)
 {
     if (!t)
         return;
-    if (t->plain)
-        (void)archive_write_fail(t->plain); /* no trailer: the sink may be gone */
-    if (t->binary)
-        (void)archive_write_fail(t->binary);
+    t->ended = true; /* closing writes a trailer */
     archive_write_free(t->plain);
     archive_write_free(t->binary);
     archive_entry_free(t->entry);
@@ -155,26 +155,31 @@ enum dr_rc tree_tar_entry(struct tree_tar *t, const struct pipe_file *f, struct 
 {
     bool plain = ascii(&f->path) && ascii(&f->target) && ascii(&f->uname) && ascii(&f->gname);
     struct archive *a = plain ? t->plain : t->binary;
+    enum dr_rc rc;
 
     for (unsigned i = 0; i < f->xattr_count && plain; i++)
         if (!ascii(&f->xattrs[i].name))
             a = t->binary;
-    if (t->last && t->last != a && archive_write_finish_entry(t->last) != ARCHIVE_OK)
-        return failed(t, t->last, err); /* pads the entry before this one */
+    if (t->last && t->last != a) { /* pads the entry before this one */
+        rc = outcome(t, t->last, archive_write_finish_entry(t->last) == ARCHIVE_OK, err);
+        if (rc)
+            return rc;
+    }
     t->last = a;
     fill(t, f);
-    return archive_write_header(a, t->entry) == ARCHIVE_OK ? DR_OK : failed(t, a, err);
+    return outcome(t, a, archive_write_header(a, t->entry) == ARCHIVE_OK, err);
 }
 
 enum dr_rc tree_tar_data(struct tree_tar *t, const void *bytes, size_t len, struct dr_err *err)
 {
-    return archive_write_data(t->last, bytes, len) == (la_ssize_t)len ? DR_OK
-                                                                      : failed(t, t->last, err);
+    return outcome(t, t->last, archive_write_data(t->last, bytes, len) == (la_ssize_t)len, err);
 }
 
 enum dr_rc tree_tar_end(struct tree_tar *t, struct dr_err *err)
 {
-    if (t->last && archive_write_finish_entry(t->last) != ARCHIVE_OK)
-        return failed(t, t->last, err);
-    return archive_write_close(t->plain) == ARCHIVE_OK ? DR_OK : failed(t, t->plain, err);
+    enum dr_rc rc = DR_OK;
+
+    if (t->last)
+        rc = outcome(t, t->last, archive_write_finish_entry(t->last) == ARCHIVE_OK, err);
+    return rc ? rc : outcome(t, t->plain, archive_write_close(t->plain) == ARCHIVE_OK, err);
 }
