@@ -1,6 +1,6 @@
 /* The store as workers use it: who may open it, first starts, staging, publishing, selection, and
  * several at once. */
-#include "tests/unit/backup/store_kit.h"
+#include "tests/unit/backup/store_made.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>

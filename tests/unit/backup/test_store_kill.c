@@ -1,7 +1,7 @@
 /* Killed at every instant: the work runs under a tracer that kills it before its n-th system call
  * that changes something on disk, for each n until it comes through. Whatever is left must open,
  * hold every backup whole or not at all, and be finished by who comes next. */
-#include "tests/unit/backup/store_kit.h"
+#include "tests/unit/backup/store_made.h"
 
 #include <errno.h>
 #include <signal.h>
