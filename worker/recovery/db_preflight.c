@@ -8,14 +8,16 @@
 #include <sys/statvfs.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/config.h"
 #include "common/str.h"
 #include "worker/backup/handle.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 #include "worker/recovery/db_internal.h"
+#include "worker/recovery/resolve.h"
 
-enum { LIST_MAX = 2048, LOCK_WAIT_MS = 10000 };
+enum { LIST_MAX = 2048, LOCK_WAIT_MS = 10000, RESOLVE_POLL_MS = 500 };
 
 static enum dr_rc refuse(struct dr_err *err, const char *what, const char *list)
 {
@@ -226,6 +228,27 @@ static enum dr_rc check_owner(struct recovery *r, struct dr_err *err)
     return DR_OK;
 }
 
+/* ALTER ROLE … IN DATABASE … SET of another role is for those who may alter that role. */
+static enum dr_rc check_settings(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    for (unsigned i = 0; i < d->expected.setting_count && !d->superuser; i++) {
+        const char *const params[] = {d->expected.settings[i].role, NULL};
+        char text[8];
+        if (!params[0][0])
+            continue;
+        if (db_conn_text(r, d->lock, text, sizeof text, err,
+                         "SELECT $1 = current_user OR rolcreaterole FROM pg_catalog.pg_roles WHERE "
+                         "rolname = current_user",
+                         params))
+            return err->rc;
+        if (text[0] != 't')
+            return refuse(err, "only a role with CREATEROLE may restore the settings of role ",
+                          params[0]);
+    }
+    return DR_OK;
+}
+
 static enum dr_rc check_extensions(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
@@ -330,11 +353,35 @@ static enum dr_rc check_space(struct recovery *r, struct dr_err *err)
     return demand_space(r, "data folder of the server", data, plain * 13 / 10, err);
 }
 
+/* The lock, with no run that died past quiesce behind it: such a one is brought to its end first.
+ */
+static enum dr_rc take_target(struct recovery *r, struct dr_err *err)
+{
+    int64_t end = dr_clock_ms() + LOCK_WAIT_MS;
+    for (;;) {
+        char run[JOURNAL_RUN_BYTES + 1];
+        struct dr_err why = {0};
+        if (db_lock_take(r, LOCK_WAIT_MS, err) || resolve_blocking(r, run, err))
+            return err->rc;
+        if (!run[0])
+            return DR_OK;
+        db_lock_drop(r);
+        if (r->order.dry_run)
+            return dr_fail(err, DR_E_LOCKED, "an interrupted recovery is open: journal/%s.log",
+                           run);
+        if (resolve_run(r->env, run, &why) && dr_clock_ms() > end)
+            return dr_fail(err, DR_E_LOCKED, "an interrupted recovery is open: journal/%s.log: %s",
+                           run, why.msg);
+        if (why.rc && job_sleep(r->job, RESOLVE_POLL_MS, err))
+            return err->rc;
+    }
+}
+
 enum dr_rc db_preflight(struct recovery *r, struct dr_err *err)
 {
-    if (db_lock_take(r, LOCK_WAIT_MS, err) || check_server(r, err) || check_pooler(r, err) ||
-        check_live(r, err) || check_role(r, err) || db_expect_names(r, err) ||
-        check_roles(r, err) || check_owner(r, err) || check_extensions(r, err) ||
+    if (take_target(r, err) || check_server(r, err) || check_pooler(r, err) || check_live(r, err) ||
+        check_role(r, err) || db_expect_names(r, err) || check_roles(r, err) ||
+        check_owner(r, err) || check_settings(r, err) || check_extensions(r, err) ||
         check_locale(r, err) || check_space(r, err))
         return err->rc;
     return DR_OK;

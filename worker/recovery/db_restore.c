@@ -17,7 +17,11 @@
 #include "worker/core/proc.h"
 #include "worker/recovery/db_internal.h"
 
-enum { READERS = 2 };
+enum {
+    READERS = 2,
+    LEAST_MS = 1800000, /* what pg_restore may take: half an hour, and a second a MB */
+    BYTES_PER_MS = 1 << 10,
+};
 
 /* ---- the scratch database ---- */
 
@@ -170,7 +174,7 @@ static enum dr_rc stage(void *item, struct cancel *cancel, struct dr_err *err)
 
 /* ---- pg_restore ---- */
 
-static enum dr_rc run_pg_restore(struct recovery *r, int fd, struct dr_err *err)
+static enum dr_rc run_pg_restore(struct recovery *r, int fd, uint64_t bytes, struct dr_err *err)
 {
     struct db *d = db_of(r);
     unsigned major = (unsigned)pg_server_version(d->lock) / 10000;
@@ -186,8 +190,11 @@ static enum dr_rc run_pg_restore(struct recovery *r, int fd, struct dr_err *err)
     (void)snprintf(dbname, sizeof dbname, "--dbname=%s", d->scratch);
     const char *const argv[] = {tool, "--exit-on-error", "--jobs=2", "--no-password", dbname, file,
                                 NULL};
-    const struct proc_spec spec = {
-        .argv = argv, .env = (const char *const *)env->env, .keep_fds = keep, .name = "pg_restore"};
+    const struct proc_spec spec = {.argv = argv,
+                                   .env = (const char *const *)env->env,
+                                   .keep_fds = keep,
+                                   .deadline_ms = LEAST_MS + bytes / BYTES_PER_MS,
+                                   .name = "pg_restore"};
     enum dr_rc rc = proc_run(r->env->loop, &spec, recovery_cancel(r), &result, err);
     dr_buf_fini(&result.out);
     pg_child_env_free(env);
@@ -216,7 +223,7 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
     enum dr_rc rc = pool_run_long(r->env->pool, stage, &s, recovery_cancel(r), err);
     if (!rc) {
         job_message(r->job, "pg_restore into %s", d->scratch);
-        rc = run_pg_restore(r, s.fd, err);
+        rc = run_pg_restore(r, s.fd, dump ? dump->plain_bytes : 0, err);
     }
     if (s.fd >= 0)
         (void)close(s.fd);

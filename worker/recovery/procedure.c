@@ -319,8 +319,9 @@ enum dr_rc recovery_begin(struct recovery *r, struct dr_err *err)
     return r->order.dry_run ? DR_OK : open_run(r, err);
 }
 
-enum dr_rc recovery_adopt(struct recovery *r, struct journal *j, struct dr_err *err)
+enum dr_rc recovery_adopt(struct recovery *r, struct dr_err *err)
 {
+    const struct journal *j = r->journal;
     const json_t *open = journal_last(j, "run-open", NULL);
     char id[40];
     take_text(id, sizeof id, open, "procedure");
@@ -336,7 +337,6 @@ enum dr_rc recovery_adopt(struct recovery *r, struct journal *j, struct dr_err *
     r->own = dr_xalloc(r->procedure->own_bytes);
     r->kept_old = json_array();
     r->began_ms = dr_clock_ms();
-    r->journal = j;
     r->point_passed = recovery_find_intent(r, "quiesce") != NULL;
     return services_load(&r->services, r->env->loop, r->env->config, r->procedure->services, err);
 }

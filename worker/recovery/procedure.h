@@ -130,9 +130,9 @@ json_t *recovery_text(const char *text);
 /* The step's outcome in the result, where there is a job. */
 void recovery_step_outcome(struct recovery *r, const char *outcome);
 
-/* An open journal that was just locked, of a run without a message: fills r from its run-open.
+/* r->journal is open and locked, of a run without a message: fills r from its run-open.
  * NEEDS_HUMAN: it has none, or names no procedure of ours. */
-enum dr_rc recovery_adopt(struct recovery *r, struct journal *j, struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc recovery_adopt(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 
 /* A closed journal's end is final unless nothing was changed: such a run may be tried again. Reads
  * it into r (outcome, summary, ids, downtime, kept_old) and sets settled. */

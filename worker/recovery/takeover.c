@@ -1,6 +1,5 @@
-/* Takes up open journals: one pass lists them, locks each that is free, lets its procedure look at
- * the world and closes it. And what the dispatcher asks of journals. One fiber on the loop thread;
- * owner: main. */
+/* Takes up open journals, one pass a minute, and calls a human for those that stay open. And what
+ * the dispatcher asks of journals. One fiber on the loop thread; owner: main. */
 #include "worker/recovery/takeover.h"
 
 #include <stdio.h>
@@ -12,16 +11,13 @@
 #include "common/mem.h"
 #include "common/wire/digest.h"
 #include "common/wire/pack.h"
-#include "worker/backup/store.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
-#include "worker/core/pool.h"
 #include "worker/recovery/procedure.h"
+#include "worker/recovery/resolve.h"
 
 enum {
-    SETTLE_MS = 600000,      /* of one attempt */
-    GIVE_UP_MS = 600000,     /* of attempts, until a human is called */
-    ABANDONED_MS = 86400000, /* a run that changed nothing and whose message never came back */
+    GIVE_UP_MS = 600000, /* of attempts, until a human is called */
     OPEN_DELIVERIES_MAX = 3,
     TROUBLES_MAX = 16,
 };
@@ -40,36 +36,6 @@ struct takeover {
     void *arg;
     struct trouble troubles[TROUBLES_MAX];
 };
-
-/* ---- pool items ---- */
-
-struct look {
-    int store_fd;
-    const char *run;
-    char **runs;
-    struct journal *journal;
-};
-
-static enum dr_rc list_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct look *l = item;
-    (void)cancel;
-    return journal_list_open(l->store_fd, &l->runs, err);
-}
-
-static enum dr_rc open_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct look *l = item;
-    (void)cancel;
-    return journal_open(l->store_fd, l->run, false, &l->journal, err);
-}
-
-static enum dr_rc peek_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct look *l = item;
-    (void)cancel;
-    return journal_peek(l->store_fd, l->run, &l->journal, err);
-}
 
 /* ---- one journal ---- */
 
@@ -102,73 +68,30 @@ static void tell_trouble(struct takeover *t, const char *run, const struct dr_er
                human ? "needs_human" : "open", NULL);
 }
 
-static int64_t age_ms(const struct journal *j)
-{
-    const struct journal_record *last = journal_at(j, journal_count(j) - 1);
-    return last ? dr_wall_ms() - last->at_ms : 0;
-}
-
-static enum dr_rc settle(struct recovery *r, struct journal *j, struct dr_err *err)
-{
-    bool old = age_ms(j) > ABANDONED_MS;
-    if (recovery_adopt(r, j, err) || r->procedure->settle(r, err))
-        return err->rc;
-    if (!r->settled && !old)
-        return DR_OK; /* nothing is left of it; its message starts it over */
-    if (!r->settled) {
-        r->outcome = JOB_FAILED;
-        recovery_say(r, "interrupted before anything was changed; its message did not come back");
-    }
-    enum job_outcome outcome = r->outcome;
-    dr_log(DR_LOG_WARN, "recovery.settled", "run", r->run, "job", r->job_id, "outcome",
-           job_outcome_name(outcome), "message", r->summary, NULL);
-    return recovery_close(r, outcome, err);
-}
-
 static void take_up(struct takeover *t, const char *run)
 {
-    struct look l = {.store_fd = store_dirfd(t->services->store), .run = run};
     struct dr_err err = {0};
-    struct cancel cancel;
-    if (pool_run(t->services->pool, open_item, &l, NULL, &err)) {
-        if (err.rc != DR_E_LOCKED && err.rc != DR_E_NOT_FOUND)
-            tell_trouble(t, run, &err);
-        return;
-    }
-    if (journal_is_closed(l.journal) || journal_count(l.journal) == 0) {
-        journal_free(l.journal);
-        return;
-    }
-    struct recovery *r = dr_xalloc(sizeof *r);
-    cancel_init(&cancel, t->services->loop);
-    cancel_deadline(&cancel, SETTLE_MS);
-    r->env = t->services;
-    r->cancel = &cancel;
-    if (settle(r, l.journal, &err)) {
+    enum dr_rc rc = resolve_run(t->services, run, &err);
+    if (rc == DR_E_LOCKED || rc == DR_E_NOT_FOUND)
+        return; /* somebody is at it */
+    struct trouble *x = trouble_of(t, run, false);
+    if (rc)
         tell_trouble(t, run, &err);
-    } else {
-        struct trouble *x = trouble_of(t, run, false);
-        if (x)
-            *x = (struct trouble){0};
-    }
-    if (!r->journal && !r->settled && !r->procedure)
-        journal_free(l.journal); /* it was not adopted */
-    recovery_fini(r);
-    cancel_fini(&cancel);
-    free(r);
+    else if (x)
+        *x = (struct trouble){0};
 }
 
 static void pass(struct takeover *t)
 {
-    struct look l = {.store_fd = store_dirfd(t->services->store)};
+    char **runs = NULL;
     struct dr_err err = {0};
-    if (pool_run(t->services->pool, list_item, &l, NULL, &err)) {
+    if (resolve_list(t->services, &runs, &err)) {
         dr_log_err(DR_LOG_ERROR, "recovery.takeover", &err, NULL);
         return;
     }
-    for (char **run = l.runs; *run && !t->stopping; run++)
+    for (char **run = runs; *run && !t->stopping; run++)
         take_up(t, *run);
-    journal_list_free(l.runs);
+    journal_list_free(runs);
 }
 
 static void tell_stopped(void *arg)
@@ -222,15 +145,6 @@ void takeover_free(struct takeover *t)
 
 /* ---- what the dispatcher asks ---- */
 
-static struct journal *peek(const struct job_services *s, const char *run)
-{
-    struct look l = {.store_fd = store_dirfd(s->store), .run = run};
-    struct dr_err ignored = {0};
-    if (pool_run(s->pool, peek_item, &l, NULL, &ignored))
-        return NULL;
-    return l.journal;
-}
-
 static const char *mid_of(const struct journal *j)
 {
     const char *mid = json_string_value(json_object_get(journal_last(j, "run-open", NULL), "mid"));
@@ -251,7 +165,7 @@ static bool counts_as_open(const struct journal *j)
 
 static bool run_is_open(const struct job_services *s, const char *run, const char *mid)
 {
-    struct journal *j = peek(s, run);
+    struct journal *j = resolve_peek(s, run);
     bool open = j && counts_as_open(j) && strcmp(mid_of(j), mid) == 0;
     journal_free(j);
     return open;
@@ -268,13 +182,13 @@ bool takeover_is_open(void *services, const char *mid, const char *job_id)
         dr_run_name(s->ns, job_id, run);
         return run_is_open(s, run, mid);
     }
-    struct look l = {.store_fd = store_dirfd(s->store)};
+    char **runs = NULL;
     struct dr_err ignored = {0};
-    if (pool_run(s->pool, list_item, &l, NULL, &ignored))
+    if (resolve_list(s, &runs, &ignored))
         return false;
-    for (char **r = l.runs; *r && !open; r++)
+    for (char **r = runs; *r && !open; r++)
         open = run_is_open(s, *r, mid);
-    journal_list_free(l.runs);
+    journal_list_free(runs);
     return open;
 }
 
@@ -314,7 +228,7 @@ enum dispatch_known takeover_is_closed(void *services, const char *mid, const ch
     if (!s->store)
         return known;
     dr_run_name(s->ns, job_id, run);
-    struct journal *j = peek(s, run);
+    struct journal *j = resolve_peek(s, run);
     if (!j || journal_count(j) == 0) {
         journal_free(j);
         return known;
