@@ -36,9 +36,30 @@ void dr_pack_array(struct dr_buf *b, size_t count)
     (void)msgpack_pack_array(&pk, count);
 }
 
+/* A reader refuses a whole result for one bad byte: names of files and tables hold any. */
+static void pack_repaired(struct dr_buf *b, const char *s, size_t len)
+{
+    struct dr_buf fixed;
+    dr_buf_init(&fixed, len * 3 + 1);
+    for (size_t i = 0; i < len;) {
+        size_t n = dr_utf8_len((const unsigned char *)s + i, len - i);
+        if (n)
+            dr_buf_add(&fixed, s + i, n);
+        else
+            dr_buf_str(&fixed, "\xef\xbf\xbd");
+        i += n ? n : 1;
+    }
+    dr_pack_str(b, (const char *)fixed.data, fixed.len);
+    dr_buf_fini(&fixed);
+}
+
 void dr_pack_str(struct dr_buf *b, const char *s, size_t len)
 {
     msgpack_packer pk = packer(b);
+    if (!dr_utf8_valid(s, len)) {
+        pack_repaired(b, s, len);
+        return;
+    }
     (void)msgpack_pack_str(&pk, len);
     (void)msgpack_pack_str_body(&pk, s, len);
 }

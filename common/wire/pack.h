@@ -12,6 +12,7 @@
 
 void dr_pack_map(struct dr_buf *b, size_t pairs);
 void dr_pack_array(struct dr_buf *b, size_t count);
+/* Bytes that are no UTF-8 become U+FFFD. */
 void dr_pack_str(struct dr_buf *b, const char *s, size_t len);
 void dr_pack_text(struct dr_buf *b, const char *s); /* NUL-terminated str */
 void dr_pack_pair(struct dr_buf *b, const char *key, const char *value);

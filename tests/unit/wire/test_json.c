@@ -40,6 +40,24 @@ static void round_trips(void **state)
     }
 }
 
+static void strings_are_always_utf8(void **state)
+{
+    struct dr_buf b;
+    (void)state;
+    dr_buf_init(&b, 4096);
+    dr_pack_str(&b,
+                "a\xff\xfe"
+                "b\xc3",
+                5);
+    assert_int_equal(b.len, 12);
+    assert_memory_equal(b.data,
+                        "\xab"
+                        "a\xef\xbf\xbd\xef\xbf\xbd"
+                        "b\xef\xbf\xbd",
+                        12);
+    dr_buf_fini(&b);
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -129,7 +147,8 @@ static void arguments(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trips), cmocka_unit_test(refusals),
-                                       cmocka_unit_test(arguments)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(round_trips),
+                                       cmocka_unit_test(strings_are_always_utf8),
+                                       cmocka_unit_test(refusals), cmocka_unit_test(arguments)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
