@@ -32,6 +32,7 @@ void store_close(struct store *s)
     (void)pthread_mutex_destroy(&s->mutex);
     keyring_free(s->keys);
     free(s->items);
+    free(s->slots);
     free(s->path);
     free(s);
 }

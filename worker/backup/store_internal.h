@@ -22,8 +22,9 @@ struct store {
     unsigned char keyring_sha256[32]; /* of keyring.json as opened */
     pthread_mutex_t mutex;            /* guards what follows; never held while waiting for a lock */
     struct catalog_head head;
-    struct store_item *items; /* in the catalog's order */
-    size_t count, cap;
+    struct store_item *items;  /* in the catalog's order */
+    size_t count, cap;         /* cap: a power of two */
+    size_t *slots, slot_count; /* by id: place in items + 1; 0: free */
 };
 
 /* store.c */

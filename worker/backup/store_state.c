@@ -12,12 +12,36 @@
 #include "worker/backup/lock.h"
 #include "worker/backup/store_internal.h"
 
+/* Open addressing over the ids: the log is folded once, and never forgets an id. */
+static size_t hash_of(const char *id)
+{
+    uint64_t h = 14695981039346656037u;
+    for (; *id; id++)
+        h = (h ^ (unsigned char)*id) * 1099511628211u;
+    return (size_t)(h ^ h >> 32);
+}
+
+static size_t *slot_of(struct store *s, const char *id)
+{
+    size_t at = hash_of(id) & (s->slot_count - 1);
+    while (s->slots[at] && strcmp(s->items[s->slots[at] - 1].entry.backup_id, id) != 0)
+        at = (at + 1) & (s->slot_count - 1);
+    return &s->slots[at];
+}
+
 struct store_item *store_find(struct store *s, const char *backup_id)
 {
-    for (size_t i = s->count; i-- > 0;)
-        if (strcmp(s->items[i].entry.backup_id, backup_id) == 0)
-            return &s->items[i];
-    return NULL;
+    size_t at = s->slot_count ? *slot_of(s, backup_id) : 0;
+    return at ? &s->items[at - 1] : NULL;
+}
+
+static void index_items(struct store *s)
+{
+    free(s->slots);
+    s->slot_count = s->cap * 2;
+    s->slots = dr_xarray(s->slot_count, sizeof *s->slots);
+    for (size_t i = 0; i < s->count; i++)
+        *slot_of(s, s->items[i].entry.backup_id) = i + 1;
 }
 
 /* What the id alone tells, for a backup whose manifest is not believed. */
@@ -37,10 +61,12 @@ static struct store_item *add_item(struct store *s, const char *backup_id)
     if (s->count == s->cap) {
         s->cap = s->cap ? s->cap * 2 : 64;
         s->items = dr_xrealloc(s->items, s->cap * sizeof *s->items);
+        index_items(s);
     }
     struct store_item *it = &s->items[s->count++];
     memset(it, 0, sizeof *it);
     entry_from_id(&it->entry, backup_id);
+    *slot_of(s, backup_id) = s->count;
     it->entry.recorded = true;
     return it;
 }
@@ -101,11 +127,13 @@ enum dr_rc store_refresh(struct store *s, struct dr_err *err)
     if (now.seq < s->head.seq ||
         (now.seq == s->head.seq && memcmp(now.sha256, s->head.sha256, 32) != 0))
         return went_back(s, &now, err);
-    if (s->head.seq == 0)
+    if (s->head.seq == 0 && s->count > 0) { /* half folded before */
         s->count = 0;
+        index_items(s);
+    }
     rc = catalog_replay(s->dirfd, &now, s->head.seq + 1, s->head.sha256, fold, s, NULL, err);
     if (rc)
-        memset(&s->head, 0, sizeof s->head); /* half folded: begin again */
+        memset(&s->head, 0, sizeof s->head);
     else
         s->head = now;
     return rc;
