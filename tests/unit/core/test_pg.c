@@ -1,6 +1,7 @@
 /* worker/core/pg: connections, statements, deadlines and cancels against a real server. */
 #include "tests/unit/core/pg_case.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 static enum dr_rc try_connect(const struct dr_pg_url *u, uint64_t ms, struct cancel *cancel,
@@ -97,6 +98,36 @@ static void unreachable_case(void)
     cancel_fini(&cancel);
     dr_pg_url_free(&u);
     (void)close(fd);
+}
+
+static int open_fds(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void many_case(void)
+{
+    struct dr_pg_url good, bad;
+    tcp_url(&good, "127.0.0.1", server.port, PG_SERVER_PASSWORD);
+    tcp_url(&bad, "127.0.0.1", server.port, "wrong");
+    CHECK(try_connect(&good, 0, NULL, NULL) == DR_OK);
+    int before = open_fds();
+    for (int i = 0; i < 10; i++) {
+        CHECK(try_connect(&good, 0, NULL, NULL) == DR_OK);
+        CHECK(try_connect(&bad, 0, NULL, NULL) == DR_E_UNREACHABLE);
+    }
+    CHECK(open_fds() == before);
+    dr_pg_url_free(&good);
+    dr_pg_url_free(&bad);
+}
+
+static void connections_leave_nothing(void **state)
+{
+    (void)state;
+    in_fiber(many_case);
 }
 
 static void tls_case(void)
@@ -422,6 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         PG_TEST(connects_by_socket_and_tcp),
+        PG_TEST(connections_leave_nothing),
         PG_TEST(tls_checks_the_name),
         PG_TEST(unreachable_servers),
         PG_TEST(queries),
