@@ -183,6 +183,21 @@ def case_check_names_what_the_role_lacks(case):
         assert word in rows["database role"][1], rows
 
 
+def case_check_rehearses_the_restore(case):
+    store = case.store()
+    case.pg.sql("CREATE ROLE keeper; CREATE TABLE kept (i int); ALTER TABLE kept OWNER TO keeper; GRANT keeper TO gold", "shop")
+    worker = case.worker()
+    assert check(case)["restore preflight"][0] == "-"
+    made = case.backup()
+    assert check(case)["restore preflight"] == ("ok", f"{made} could be restored here")
+    case.kill(worker)
+    before = print_of(store)
+    case.pg.sql("DROP TABLE kept; DROP ROLE keeper", "shop")
+    rows = check(case, 4)
+    assert 'CREATE ROLE "keeper"' in rows["restore preflight"][1], rows
+    assert print_of(store) == before
+
+
 def case_check_names_the_right_that_is_missing(case):
     store = case.store(database=False)
     case.kill(case.worker())

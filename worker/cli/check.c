@@ -103,6 +103,7 @@ static const struct check_item {
     {"database", check_database},
     {"database tools", check_tools},
     {"database role", check_role},
+    {"restore preflight", check_restore},
     {"files", check_files},
     {"config files", check_config_files},
 };
@@ -144,8 +145,10 @@ static void judge(struct check *c, const char *name, enum dr_rc rc, const char *
         report(c, name, c->skipped ? "-" : "ok", detail);
         return;
     }
-    (void)snprintf(text, sizeof text, "%s%s%s%s%s%s", err->msg, err->field[0] ? " [" : "",
-                   err->field, err->field[0] ? "=" : "", err->value, err->field[0] ? "]" : "");
+    bool value = err->field[0] && err->value[0];
+    (void)snprintf(text, sizeof text, "%s%s%s%s%s%s", err->msg, value ? " [" : "",
+                   value ? err->field : "", value ? "=" : "", value ? err->value : "",
+                   value ? "]" : "");
     report(c, name, "FAIL", text);
     if (badness(dr_rc_exit(rc)) > badness(c->code))
         c->code = dr_rc_exit(rc);

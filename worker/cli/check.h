@@ -24,8 +24,8 @@ struct check {
 typedef enum dr_rc check_fn(struct check *c, struct dr_buf *detail, struct dr_err *err);
 
 check_fn check_redis;
-check_fn check_directory, check_keyring, check_work_directory; /* check_store.c */
-check_fn check_files, check_config_files;                      /* check_store.c */
-check_fn check_database, check_tools, check_role;              /* check_database.c */
+check_fn check_directory, check_keyring, check_work_directory;   /* check_store.c */
+check_fn check_files, check_config_files;                        /* check_store.c */
+check_fn check_database, check_tools, check_role, check_restore; /* check_database.c */
 
 #endif

@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "worker/cli/check.h"
+#include "worker/backup/store.h"
 #include "worker/core/pg.h"
+#include "worker/core/pool.h"
+#include "worker/recovery/rehearse.h"
 
 enum { CONNECT_MS = 5000, STATEMENT_MS = 10000, LIVE_NAME_MAX = 38, OLDEST_MAJOR = 13 };
 
@@ -132,5 +135,45 @@ enum dr_rc check_role(struct check *c, struct dr_buf *detail, struct dr_err *err
     pg_close(conn);
     dr_pg_url_free(&live);
     dr_pg_url_free(&admin);
+    return rc;
+}
+
+struct opening {
+    const struct dr_config *config;
+    struct store *store;
+};
+
+static enum dr_rc open_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct opening *o = item;
+    (void)cancel;
+    return store_open(o->config, STORE_READ, &o->store, err);
+}
+
+enum dr_rc check_restore(struct check *c, struct dr_buf *detail, struct dr_err *err)
+{
+    struct opening o = {.config = c->config};
+    struct dr_err why = {0};
+    char id[NAMES_ID_SIZE];
+    if (!c->server_major || pool_run(c->pool, open_item, &o, NULL, &why)) {
+        c->skipped = true; /* its own item has said why */
+        dr_buf_str(detail, c->server_major ? "no store was opened" : "no server was reached");
+        return DR_OK;
+    }
+    const struct job_services env = {.loop = c->loop,
+                                     .pool = c->pool,
+                                     .config = c->config,
+                                     .ns = dr_config_str(c->config, "DR_NAMESPACE"),
+                                     .store = o.store};
+    enum dr_rc rc = rehearse_database(&env, NULL, id, err);
+    if (rc == DR_E_NOT_FOUND) {
+        c->skipped = true;
+        dr_buf_str(detail, err->msg);
+        dr_err_clear(err);
+        rc = DR_OK;
+    } else if (!rc) {
+        dr_buf_printf(detail, "%s could be restored here", id);
+    }
+    store_close(o.store);
     return rc;
 }
