@@ -2,9 +2,44 @@
  * end early. */
 #include "tests/unit/pipe/tree_again.h"
 
+#include <errno.h>
 #include <stdatomic.h>
+#include <sys/syscall.h>
 
 #include "worker/core/cancel.h"
+
+/* Every pread of this program, those of the walk too. disk: may make it fail (errno), and is called
+ * again after it, to change the file. */
+static int (*disk)(int fd, off_t at, bool after);
+ssize_t pread(int fd, void *p, size_t len, off_t at);
+ssize_t __pread_chk(int fd, void *p, size_t len, off_t at, size_t room);
+
+ssize_t pread(int fd, void *p, size_t len, off_t at)
+{
+    int failure = disk ? disk(fd, at, false) : 0;
+    ssize_t n;
+
+    if (failure) {
+        errno = failure;
+        return -1;
+    }
+    n = syscall(SYS_pread64, fd, p, len, at);
+    if (disk)
+        (void)disk(fd, at, true);
+    return n;
+}
+
+ssize_t __pread_chk(int fd, void *p, size_t len, off_t at, size_t room)
+{
+    assert_true(len <= room);
+    return pread(fd, p, len, at);
+}
+
+static bool is_file(int fd, const char *path)
+{
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_ino == b.st_ino;
+}
 
 static void change_link(const char *path)
 {
@@ -154,6 +189,109 @@ static void large_changes(void **state)
     free(bytes);
 }
 
+static int changes_left;
+
+static int grow(int fd, off_t at, bool after)
+{
+    (void)at;
+    if (after && changes_left > 0 && is_file(fd, "srv/a")) {
+        int to = open("srv/a", O_WRONLY | O_APPEND);
+        changes_left--;
+        assert_int_equal(write(to, "+", 1), 1);
+        close(to);
+    }
+    return 0;
+}
+
+static int shrink(int fd, off_t at, bool after)
+{
+    struct stat st;
+
+    (void)at;
+    if (!after && changes_left > 0 && is_file(fd, "srv/a") && fstat(fd, &st) == 0) {
+        changes_left--;
+        assert_int_equal(truncate("srv/a", st.st_size - 1), 0);
+    }
+    return 0;
+}
+
+/* A small file is read again until it holds still, three times at most. */
+static void small_changes(void **state)
+{
+    static const struct {
+        int (*disk)(int fd, off_t at, bool after);
+        int changes;
+        uint64_t size;
+        const char *skips;
+    } cases[] = {{grow, 0, 6, ""},   {grow, 1, 7, ""},
+                 {grow, 2, 8, ""},   {grow, 9, 8, "changed /srv/a\n"},
+                 {shrink, 1, 5, ""}, {shrink, 9, 2, "changed /srv/a\n"}};
+
+    (void)state;
+    folder("srv");
+    for (size_t i = 0; i < CM_COUNT(cases); i++) {
+        fresh();
+        text("srv/a", "before");
+        text("srv/b", "after it");
+        root_list[0] = full("srv");
+        changes_left = cases[i].changes;
+        disk = cases[i].disk;
+        walked();
+        disk = NULL;
+        check_roots();
+        check_tar();
+        assert_int_equal(find("srv/a")->f.size, cases[i].size);
+        assert_string_equal(skips, cases[i].skips);
+    }
+}
+
+static off_t bad_at;
+
+static int bad_block(int fd, off_t at, bool after)
+{
+    static int interrupted;
+
+    if (after || !is_file(fd, "srv/a") || at < bad_at)
+        return 0;
+    return interrupted++ % 2 ? EIO : EINTR;
+}
+
+/* A small file that cannot be read is left out; a large one is zeros from there on, and says so. */
+static void bad_disks(void **state)
+{
+    unsigned char *bytes = dr_xalloc(LARGE), sum[32];
+
+    (void)state;
+    fresh();
+    folder("srv");
+    text("srv/a", "x");
+    text("srv/b", "after it");
+    root_list[0] = full("srv");
+    disk = bad_block;
+    bad_at = 0;
+    assert_int_equal(walk(), DR_E_IO);
+    assert_non_null(strstr(error.msg, full("srv/a")));
+    spec.allow_unreadable = true;
+    walked();
+    assert_string_equal(skips, "unreadable /srv/a\n");
+    assert_null(find("srv/a"));
+    memset(bytes, 'x', LARGE);
+    put("srv/a", bytes, LARGE);
+    bad_at = 1 << 20;
+    walked();
+    assert_string_equal(skips, "unreadable /srv/a\n");
+    memset(bytes + bad_at, 0, (size_t)(LARGE - bad_at));
+    assert_int_equal(EVP_Digest(bytes, LARGE, sum, NULL, EVP_sha256(), NULL), 1);
+    assert_memory_equal(find("srv/a")->f.sha256, sum, 32);
+    check_roots();
+    spec.allow_unreadable = false;
+    assert_int_equal(walk(), DR_E_IO);
+    disk = NULL;
+    walked();
+    check_tar();
+    free(bytes);
+}
+
 static struct cancel token;
 
 static void cancel_it(const char *path)
@@ -205,6 +343,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(unreadable, setup, teardown),
         cmocka_unit_test_setup_teardown(gone, setup, teardown),
         cmocka_unit_test_setup_teardown(large_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(small_changes, setup, teardown),
+        cmocka_unit_test_setup_teardown(bad_disks, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_early, setup, teardown),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
