@@ -145,7 +145,7 @@ static const struct job_step steps[] = {
     {"properties", 1, 0, run_properties, NULL},
     {"emergency", 12, 0, run_emergency, NULL},
     {"quiesce", 2, STEP_POINT, run_quiesce, undo_quiesce},
-    {"swap", 1, 0, run_swap, undo_swap},
+    {"swap", 1, STEP_DESTRUCTIVE, run_swap, undo_swap},
     {"start", 1, 0, run_start, NULL},
     {"check", 1, 0, run_check, NULL},
     {"close", 0, 0, run_close, NULL},
