@@ -73,14 +73,14 @@ class Case:
 
     def worker(self, wait_up=True, program="drworker", **env):
         self.workers += 1
-        before = self.r.zcard("{dr}:wk") if wait_up else 0
+        before = set(self.r.zrange("{dr}:wk", 0, -1)) if wait_up else None  # names: the dead leave the list meanwhile
         log = open(self.dir / f"worker{self.workers}.log", "wb")
         binary = BIN_FAULTS if "DR_FAULT" in env else self.bin
         p = subprocess.Popen([binary / program], stderr=log, env=self.environment(**{"DR_LEASE_MS": "1000", **env}))
         p.log = pathlib.Path(log.name)
         self.processes.append(p)
         if wait_up:
-            wait(lambda: self.r.zcard("{dr}:wk") > before)
+            wait(lambda: set(self.r.zrange("{dr}:wk", 0, -1)) - before)
         return p
 
     def environment(self, **env):
