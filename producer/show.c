@@ -1,4 +1,4 @@
-/* status, jobs, cancel, workers: what Redis says of jobs. */
+/* status, cancel, workers: what Redis says of one job, and of workers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,12 +8,13 @@
 #include "common/str.h"
 #include "common/wire/pack.h"
 #include "producer/cmd.h"
+#include "producer/show.h"
 
 extern const struct dr_embedded producer_scripts[];
 
-enum { JSON_MAX_BYTES = 16 << 20, JOBS_SHOWN = 1000 };
+enum { JSON_MAX_BYTES = 16 << 20 };
 
-static const char *field(const redisReply *r, const char *name)
+const char *show_field(const redisReply *r, const char *name)
 {
     for (size_t i = 0; i + 1 < r->elements; i += 2)
         if (r->element[i]->type == REDIS_REPLY_STRING && strcmp(r->element[i]->str, name) == 0)
@@ -53,7 +54,7 @@ static void json_value(struct dr_buf *b, const char *name, const redisReply *v)
     }
 }
 
-static void json_hash(struct dr_buf *b, const char *id_name, const char *id, const redisReply *r)
+void show_json(struct dr_buf *b, const char *id_name, const char *id, const redisReply *r)
 {
     dr_buf_printf(b, "{\"%s\":", id_name);
     dr_buf_json(b, id, strlen(id));
@@ -85,8 +86,8 @@ static void print_line(const char *name, const redisReply *r, size_t i)
     dr_buf_fini(&b);
 }
 
-static enum dr_rc read_hash(struct cmd *c, const char *kind, const char *name, redisReply **out,
-                            struct dr_err *err)
+enum dr_rc show_read(struct cmd *c, const char *kind, const char *name, redisReply **out,
+                     struct dr_err *err)
 {
     char key[DR_KEY_MAX];
     return link_text(c->link, 5000, out, err, "HGETALL", dr_key(&c->keys, key, kind, name), NULL);
@@ -103,7 +104,7 @@ int cmd_status(struct cmd *c)
         (void)dr_fail(&err, DR_E_USAGE, "status JOB");
         return cmd_fail(&err);
     }
-    if (read_hash(c, "job:", c->argv[0], &r, &err))
+    if (show_read(c, "job:", c->argv[0], &r, &err))
         return cmd_fail(&err);
     if (r->elements == 0) {
         (void)dr_fail(&err, DR_E_NOT_FOUND,
@@ -115,7 +116,7 @@ int cmd_status(struct cmd *c)
     }
     if (c->json) {
         dr_buf_init(&b, JSON_MAX_BYTES);
-        json_hash(&b, "job", c->argv[0], r);
+        show_json(&b, "job", c->argv[0], r);
         (void)printf("%s\n", (const char *)b.data);
         dr_buf_fini(&b);
     } else {
@@ -124,61 +125,6 @@ int cmd_status(struct cmd *c)
     }
     freeReplyObject(r);
     return 0;
-}
-
-/* One job of the feed: shown unless a filter forbids it. */
-static void show_job(struct cmd *c, const char *id)
-{
-    struct dr_err err = {0};
-    struct dr_buf b;
-    redisReply *r = NULL;
-    const char *lane = cmd_option(c, "lane"), *st = cmd_option(c, "state");
-    if (read_hash(c, "job:", id, &r, &err))
-        return;
-    if (r->elements > 0 && (!lane || strcmp(field(r, "lane"), lane) == 0) &&
-        (!st || strcmp(field(r, "st"), st) == 0)) {
-        if (c->json) {
-            dr_buf_init(&b, JSON_MAX_BYTES);
-            json_hash(&b, "job", id, r);
-            (void)printf("%s\n", (const char *)b.data);
-            dr_buf_fini(&b);
-        } else {
-            (void)printf("%-40s %-14s %-10s %-10s %3s%%\n", id, field(r, "lane"), field(r, "st"),
-                         field(r, "outcome"), field(r, "pct")[0] ? field(r, "pct") : "0");
-        }
-    }
-    freeReplyObject(r);
-}
-
-int cmd_jobs(struct cmd *c)
-{
-    struct dr_err err = {0};
-    redisReply *r = NULL;
-    char key[DR_KEY_MAX], count[12];
-    char(*seen)[DR_JOB_ID_MAX + 1] = calloc(JOBS_SHOWN, sizeof *seen);
-    size_t n = 0;
-    int code = 0;
-    (void)snprintf(count, sizeof count, "%d", JOBS_SHOWN);
-    if (cmd_only(c, "lane state", &err) || !seen ||
-        link_text(c->link, 5000, &r, &err, "XREVRANGE", dr_key(&c->keys, key, "ev", ""), "+", "-",
-                  "COUNT", count, NULL)) {
-        code = cmd_fail(&err);
-        goto out;
-    }
-    for (size_t i = 0; i < r->elements && n < JOBS_SHOWN; i++) { /* newest first, each id once */
-        const char *id = field(r->element[i]->element[1], "j");
-        bool again = id[0] == 0 || strlen(id) > DR_JOB_ID_MAX;
-        for (size_t k = 0; k < n && !again; k++)
-            again = strcmp(seen[k], id) == 0;
-        if (again)
-            continue;
-        (void)snprintf(seen[n++], sizeof seen[0], "%s", id);
-        show_job(c, id);
-    }
-out:
-    freeReplyObject(r);
-    free(seen);
-    return code;
 }
 
 int cmd_workers(struct cmd *c)
@@ -193,19 +139,19 @@ int cmd_workers(struct cmd *c)
         redisReply *w = NULL;
         struct dr_buf b;
         struct dr_err one = {0};
-        if (read_hash(c, "wk:", r->element[i]->str, &w, &one) || w->elements == 0) {
+        if (show_read(c, "wk:", r->element[i]->str, &w, &one) || w->elements == 0) {
             freeReplyObject(w);
             continue; /* it has stopped */
         }
         if (c->json) {
             dr_buf_init(&b, 65536);
-            json_hash(&b, "wid", r->element[i]->str, w);
+            show_json(&b, "wid", r->element[i]->str, w);
             (void)printf("%s\n", (const char *)b.data);
             dr_buf_fini(&b);
         } else {
-            (void)printf("%.8s  %s:%s  %s  since %s  %s\n", r->element[i]->str, field(w, "host"),
-                         field(w, "pid"), field(w, "version"), field(w, "since"),
-                         field(w, "lanes"));
+            (void)printf("%.8s  %s:%s  %s  since %s  %s\n", r->element[i]->str,
+                         show_field(w, "host"), show_field(w, "pid"), show_field(w, "version"),
+                         show_field(w, "since"), show_field(w, "lanes"));
         }
         freeReplyObject(w);
     }

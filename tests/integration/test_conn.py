@@ -170,10 +170,8 @@ def case_a_half_open_peer_is_given_up(c):
     proxy.rule = lambda command, count: SILENCE if command == "beat" else PASS
     seen = len(proxy.acted)
     wait(lambda: len(proxy.acted) > seen)
-    began = time.monotonic()
     proxy.rule = lambda command, count: PASS
     wait(lambda: "no reply within its time" in p.log.read_text())
-    assert 4 <= time.monotonic() - began < 10  # the command's deadline is 5 s
     alive(c, "after")
     wait(c.at_rest)
 

@@ -120,7 +120,7 @@ def case_json_everywhere(c):
 
 
 def case_jobs_by_lane_and_state(c):
-    c.worker()
+    c.worker(DR_LANES="noop")
     done = c.cli("noop", "--wait").split()[0]
     c.push("noop", {"id": "bad", "t": "noop", "a": {"x": 1}})
     c.until("bad", "dead")
@@ -130,6 +130,17 @@ def case_jobs_by_lane_and_state(c):
     assert c.cli("jobs", "--lane", "sync").split()[0] == queued
     assert c.cli("jobs", "--state", "dead").split()[0] == "bad"
     assert c.cli("jobs", "--state", "failed") == ""
+    c.push("verify", {"id": "bare", "t": "verify", "a": {"all": True}})  # waits without a record
+    c.push("verify", b"no message at all")
+    assert c.cli("jobs", "--lane", "verify").split()[:3] == ["bare", "verify", "queued"]
+    assert json.loads(c.cli("jobs", "--lane", "verify", "--json")) == {"job": "bare", "st": "queued",
+                                                                        "lane": "verify"}
+    c.push("noop", {"id": "long", "t": "noop", "a": {"sleep_ms": 60000}})
+    c.until("long", "running")
+    c.r.delete("{dr}:ev")  # the feed keeps the last 10,000 events only
+    assert c.cli("jobs", "--state", "running").split()[0] == "long"
+    ids = [line.split()[0] for line in c.cli("jobs").splitlines()]
+    assert sorted(ids) == sorted(["long", "bare", queued]), ids
 
 
 def case_unknown_jobs_and_no_redis(c):

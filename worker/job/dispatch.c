@@ -15,7 +15,13 @@
 #include "worker/core/loop.h"
 #include "worker/queue/bell.h"
 
-enum { PAUSED_MS = 1000, AFTER_ERROR_MS = 500, DUE_MAX_MS = 5000 };
+enum {
+    PAUSED_MS = 1000,
+    AFTER_ERROR_MS = 500,
+    DUE_MAX_MS = 5000,
+    REST_WAIT_MS = 10,
+    REST_WAITS_MAX = 100,
+};
 
 /* Parses one "name[:slots]" of DR_LANES. */
 static enum dr_rc add_lane(struct dispatch *d, const char *name, size_t len, const char *slots,
@@ -124,6 +130,7 @@ void dispatch_free(struct dispatch *d)
         loop_timer_free(d->lanes[i].due);
     }
     loop_timer_free(d->drain_timer);
+    loop_timer_free(d->rest_timer);
     queue_free(d->queue);
     free(d);
 }
@@ -320,10 +327,14 @@ void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, s
     queue_tell(d->queue, field, msgpack, len);
 }
 
+/* The queue's own fibers come back within the deadline of a command. */
 static void finish_drain(void *arg)
 {
     struct dispatch *d = arg;
-    d->o.on_drained(d->o.arg);
+    if (!queue_at_rest(d->queue) && d->rest_waits++ < REST_WAITS_MAX)
+        loop_timer_arm(d->rest_timer, REST_WAIT_MS);
+    else
+        d->o.on_drained(d->o.arg);
 }
 
 void dispatch_check_drained(struct dispatch *d)
@@ -332,6 +343,7 @@ void dispatch_check_drained(struct dispatch *d)
         return;
     d->drained = true;
     queue_stop_service(d->queue);
+    d->rest_timer = loop_timer_new(d->o.services->loop, finish_drain, d);
     loop_next_tick(d->o.services->loop, finish_drain, d);
 }
 

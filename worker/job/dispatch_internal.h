@@ -49,7 +49,8 @@ struct dispatch {
     struct delivery *deliveries;
     bool draining, drained;
     struct dr_err refusal;
-    struct loop_timer *drain_timer;
+    struct loop_timer *drain_timer, *rest_timer;
+    unsigned rest_waits;
     const char *all_lanes[LANES_MAX + 1];
     char host[65], pid[12], since[DR_TIME_TEXT], lane_text[512];
     const char *info[12]; /* pairs, ended by NULL */

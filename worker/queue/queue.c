@@ -263,6 +263,24 @@ void queue_beat_all(struct queue *q)
     free(c);
 }
 
+/* A worker that ended by itself is not listed until its keys would expire. */
+static void say_goodbye(struct queue *q)
+{
+    char wk[DR_KEY_MAX], own[DR_KEY_MAX];
+    const char *const words[][3] = {{"ZREM", dr_key(&q->keys, wk, "wk", ""), q->wid},
+                                    {"DEL", dr_key(&q->keys, own, "wk:", q->wid), NULL}};
+    for (size_t i = 0; i < 2; i++) {
+        const char *argv[3] = {words[i][0], words[i][1], words[i][2]};
+        int argc = argv[2] ? 3 : 2;
+        size_t len[3] = {strlen(argv[0]), strlen(argv[1]), argv[2] ? strlen(argv[2]) : 0};
+        redisReply *r = NULL;
+        struct dr_err err = {0};
+        if (queue_conn_call(q->conn, argc, argv, len, 1000, NULL, &r, &err))
+            return;
+        freeReplyObject(r);
+    }
+}
+
 /* The first beat comes as soon as Redis answers, also after an outage. */
 static void beat_fiber(void *arg)
 {
@@ -272,6 +290,8 @@ static void beat_fiber(void *arg)
         queue_beat_all(q);
         (void)fiber_sleep((uint64_t)q->o.lease_ms / 3, &q->stop);
     }
+    if (queue_is_up(q))
+        say_goodbye(q);
     q->fibers--;
 }
 
@@ -330,6 +350,11 @@ enum dr_rc queue_start_service(struct queue *q, struct dr_err *err)
     fiber_start(q->o.loop, beat_fiber, q);
     fiber_start(q->o.loop, sweep_fiber, q);
     return DR_OK;
+}
+
+bool queue_at_rest(const struct queue *q)
+{
+    return q->fibers == 0;
 }
 
 void queue_stop_service(struct queue *q)
