@@ -19,29 +19,40 @@ static void same(const struct pipe_bytes *a, const struct pipe_bytes *b)
         abort();
 }
 
+static void quoted(struct dr_buf *out, const char *before, const struct pipe_bytes *name)
+{
+    dr_buf_str(out, before);
+    dr_buf_str(out, "\"");
+    for (size_t i = 0; i < name->len; i++) {
+        if (name->data[i] == '"')
+            dr_buf_str(out, "\"");
+        dr_buf_add(out, name->data + i, 1);
+    }
+    dr_buf_str(out, "\"");
+}
+
 static void statement(const char *text, size_t len)
 {
     struct pipe_bytes schema, table, columns[COLUMNS], schema2, table2, columns2[COLUMNS];
-    struct pipe_table t = {.columns = columns};
     struct dr_buf names, names2, out;
-    unsigned count2;
+    unsigned count, count2;
 
     dr_buf_init(&names, 1 << 16);
     dr_buf_init(&names2, 1 << 16);
     dr_buf_init(&out, 1 << 18);
-    if (copy_stmt_parse(text, len, &names, &schema, &table, columns, COLUMNS, &t.column_count)) {
-        t.schema = schema;
-        t.name = table;
-        copy_stmt_out(&out, &t); /* .. TO STDOUT */
-        out.len -= strlen("TO STDOUT");
-        dr_buf_str(&out, t.column_count ? "FROM stdin;" : " FROM stdin;");
+    if (copy_stmt_parse(text, len, &names, &schema, &table, columns, COLUMNS, &count)) {
+        quoted(&out, "COPY ", &schema);
+        quoted(&out, ".", &table);
+        for (unsigned i = 0; i < count; i++)
+            quoted(&out, i ? ", " : " (", &columns[i]);
+        dr_buf_str(&out, count ? ") FROM stdin;" : "  FROM stdin;");
         if (!copy_stmt_parse((const char *)out.data, out.len, &names2, &schema2, &table2, columns2,
                              COLUMNS, &count2) ||
-            count2 != t.column_count)
+            count2 != count)
             abort();
         same(&schema, &schema2);
         same(&table, &table2);
-        for (unsigned i = 0; i < count2; i++)
+        for (unsigned i = 0; i < count; i++)
             same(&columns[i], &columns2[i]);
     }
     dr_buf_fini(&names);

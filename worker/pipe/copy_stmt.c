@@ -1,4 +1,4 @@
-/* A COPY statement as pg_dump writes it, and ours. Owns nothing; any thread. */
+/* A COPY statement as pg_dump writes it. Owns nothing; any thread. */
 #include "worker/pipe/copy_stmt.h"
 
 #include <string.h>
@@ -84,28 +84,4 @@ bool copy_stmt_parse(const char *text, size_t len, struct dr_buf *out, struct pi
         at += columns[i].len;
     }
     return true;
-}
-
-void copy_stmt_ident(struct dr_buf *out, const struct pipe_bytes *n)
-{
-    dr_buf_add(out, "\"", 1);
-    for (size_t i = 0; i < n->len; i++) {
-        if (n->data[i] == '"')
-            dr_buf_add(out, "\"", 1);
-        dr_buf_add(out, n->data + i, 1);
-    }
-    dr_buf_add(out, "\"", 1);
-}
-
-void copy_stmt_out(struct dr_buf *out, const struct pipe_table *t)
-{
-    dr_buf_str(out, "COPY ");
-    copy_stmt_ident(out, &t->schema);
-    dr_buf_str(out, ".");
-    copy_stmt_ident(out, &t->name);
-    for (unsigned i = 0; i < t->column_count; i++) {
-        dr_buf_str(out, i ? ", " : " (");
-        copy_stmt_ident(out, &t->columns[i]);
-    }
-    dr_buf_str(out, t->column_count ? ") TO STDOUT" : " TO STDOUT");
 }

@@ -1,6 +1,4 @@
-/* COPY statements and quoted names of PostgreSQL, read and written. The statement that verifies a
- * restored table is built here from the very names and columns that the dump's own statement gave,
- * so that both give the same rows. Names are raw bytes (no quotes). Any thread. */
+/* The COPY statement of a dump, read: names as raw bytes, without their quotes. Any thread. */
 #ifndef DR_WORKER_PIPE_COPY_STMT_H
 #define DR_WORKER_PIPE_COPY_STMT_H
 
@@ -16,9 +14,5 @@
 bool copy_stmt_parse(const char *text, size_t len, struct dr_buf *out, struct pipe_bytes *schema,
                      struct pipe_bytes *table, struct pipe_bytes *columns, unsigned max,
                      unsigned *count);
-/* Always quoted: "a""b". */
-void copy_stmt_ident(struct dr_buf *out, const struct pipe_bytes *name);
-/* COPY "schema"."table" ("a", "b") TO STDOUT; without columns: no list. */
-void copy_stmt_out(struct dr_buf *out, const struct pipe_table *t);
 
 #endif
