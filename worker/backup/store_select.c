@@ -27,6 +27,20 @@ static bool fits(const struct wish *w, const struct store_entry *e)
     return full && a && b && strcmp(a, b) == 0;
 }
 
+/* A full backup may have been made without what is asked for. */
+static enum dr_rc open_with(struct store *s, const struct wish *w, const struct store_entry *e,
+                            struct backup_handle **out, struct dr_err *err)
+{
+    enum dr_rc rc = handle_open(s, e->backup_id, out, err);
+    if (!rc && w->kind && strcmp(w->kind, "full") != 0 &&
+        !manifest_object(handle_manifest(*out), w->kind)) {
+        handle_close(*out);
+        *out = NULL;
+        rc = dr_fail(err, DR_E_NOT_FOUND, "backup %s holds no %s", e->backup_id, w->kind);
+    }
+    return rc;
+}
+
 static enum dr_rc none(const struct wish *w, const struct store_entry *list, size_t count,
                        struct dr_err *err)
 {
@@ -49,9 +63,14 @@ static enum dr_rc none(const struct wish *w, const struct store_entry *list, siz
         dr_format_time(w->before_ms, t);
         (void)snprintf(before, sizeof before, " before %s", t);
     }
-    (void)snprintf(what, sizeof what, "no backup '%.64s'%s%s%s%s", w->which,
-                   w->kind ? " of kind " : "", w->kind ? w->kind : "",
-                   w->series ? " and its series" : "", before);
+    (void)snprintf(what, sizeof what, "no backup '%.64s'%s%s%s", w->which,
+                   w->series ? " of "
+                   : w->kind ? " of kind "
+                             : "",
+                   w->series ? w->series
+                   : w->kind ? w->kind
+                             : "",
+                   before);
     if (others)
         (void)dr_fail(err, DR_E_NOT_FOUND, "%s; there are: %s and %zu more", what, ids, others);
     else if (named)
@@ -83,7 +102,7 @@ static enum dr_rc select_id(struct store *s, const struct wish *w, const struct 
                           e->backup_id);
             return dr_err_reason(err, e->bad);
         }
-        return handle_open(s, e->backup_id, out, err);
+        return open_with(s, w, e, out, err);
     }
     return none(w, list, count, err);
 }
@@ -98,7 +117,7 @@ static enum dr_rc select_latest(struct store *s, const struct wish *w,
         if (!fits(w, e) || e->tombstoned_at_ms || (w->before_ms && e->t_point_ms > w->before_ms) ||
             strcmp(e->class, "emergency") == 0)
             continue;
-        if (!e->bad[0] && handle_open(s, e->backup_id, out, &why) == DR_OK)
+        if (!e->bad[0] && open_with(s, w, e, out, &why) == DR_OK)
             return DR_OK;
         if (why.rc && why.rc != DR_E_INTEGRITY && why.rc != DR_E_NOT_FOUND) {
             if (err && !err->rc)

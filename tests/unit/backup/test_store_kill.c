@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -234,13 +235,52 @@ static void test_settling(void **state)
     assert_true(n > 5);
 }
 
+/* A disk that takes no more in the middle of a write: `room` bytes a file. */
+static enum dr_rc without_room(const char *path, struct store *s, work_fn *work, rlim_t room)
+{
+    int status;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct dr_err err = {0};
+        const struct rlimit limit = {room, room};
+        if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR || setrlimit(RLIMIT_FSIZE, &limit) != 0)
+            _exit(99);
+        _exit((int)work(path, s, &err));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 99);
+    return (enum dr_rc)WEXITSTATUS(status);
+}
+
+static void test_no_room(void **state)
+{
+    (void)state;
+    struct dr_err err = {0};
+    struct catalog_head before, after;
+    char *path = kit_golden();
+    struct store *s = kit_open(path, STORE_WORK);
+    store_head(s, &before);
+    assert_int_equal(without_room(path, s, append, 1158 + 50), DR_E_IO); /* half a line */
+    kit_shell("test \"$(wc -c < '%s/catalog/log/000001.jsonl')\" = 1208", path);
+    for (rlim_t room = 0; room < 1500; room += 300)
+        assert_int_equal(without_room(path, s, publish, room), DR_E_IO);
+    kit_shell("test -z \"$(ls -A '%s/staging')\" && test $(ls '%s/backups' | wc -l) = 3", path,
+              path);
+    assert_int_equal(store_append(s, "test", "", "{}", &err), DR_OK); /* cuts it off first */
+    store_head(s, &after);
+    assert_int_equal(after.seq, before.seq + 1);
+    kit_check_open(s, 3);
+    store_close(s);
+    kit_remove(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_publishing),
-        cmocka_unit_test(test_appending),
-        cmocka_unit_test(test_first_start),
-        cmocka_unit_test(test_settling),
+        cmocka_unit_test(test_publishing),  cmocka_unit_test(test_appending),
+        cmocka_unit_test(test_first_start), cmocka_unit_test(test_settling),
+        cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
