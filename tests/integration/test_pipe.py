@@ -78,6 +78,9 @@ def case_dumps_without_digests(c):
     assert not got and "compressed" in last, last
     got, last = tap(dump_of(c.pg, "odd", "-Z0", "--inserts"))
     assert last.split()[2] == "1" and all(line.split()[3:5] == ["nil", "-"] for line in got if line[0] == "t"), got
+    got, last = tap(dump_of(c.pg, "odd", "-Z0", "--load-via-partition-root"))
+    through = [line for line in got if line[0] == "t" and bytes.fromhex(line.split()[2]) in (b"part1", b"part2")]
+    assert last.split()[2] == "1" and len(through) == 2 and all(line.endswith(" nil -") for line in through), through
     got, last = tap(dump_of(c.pg, "odd", "-Z0", "--schema-only"))
     assert last.split()[2] == "1" and [line[:5] for line in got] == ["o 0 0"], got
     dump = dump_of(c.pg, "odd", "-Z0")

@@ -59,9 +59,14 @@ static void put_names(struct items *t, const struct toc_entry *e, const struct p
         dr_buf_add(&t->names, columns[i].data, columns[i].len);
 }
 
-/* Schema and name are the entry's own (a partition that is loaded through its root has another
- * name in the statement); the columns are the statement's. */
-static const char *put_table(struct items *t, struct item *i, const struct toc_entry *e)
+static bool is_name(const struct dr_buf *b, const struct pipe_bytes *name)
+{
+    return b->len == name->len && memcmp(b->data, name->data, b->len) == 0;
+}
+
+/* A statement that names another table loads a partition through its root, which may put rows into
+ * other partitions: nothing can be said of this one then. */
+static void put_table(struct items *t, struct item *i, const struct toc_entry *e)
 {
     struct dr_buf text;
     struct pipe_bytes schema, table, *columns = NULL;
@@ -74,13 +79,13 @@ static const char *put_table(struct items *t, struct item *i, const struct toc_e
         i->columns_known = copy_stmt_parse((const char *)e->copy.data, e->copy.len, &text, &schema,
                                            &table, columns, COLUMNS_MAX, &count);
     }
-    for (unsigned k = 0; k < count; k++)
-        if (columns[k].len > UINT16_MAX)
-            i->columns_known = false;
+    if (i->columns_known && (!is_name(&e->schema, &schema) || !is_name(&e->tag, &table)))
+        i->is_copy = i->columns_known = false;
+    for (unsigned k = 0; i->columns_known && k < count; k++)
+        i->columns_known = columns[k].len <= UINT16_MAX;
     put_names(t, e, columns, i->columns_known ? count : 0);
     free(columns);
     dr_buf_fini(&text);
-    return NULL;
 }
 
 /* SELECT pg_catalog.setval('schema.name', -5, true); */
@@ -149,7 +154,7 @@ const char *pgarchive_items_add(struct items *t, const struct toc_entry *e)
         item.dep_count = e->dep_count;
         memcpy(item.deps, e->deps, sizeof item.deps);
         if (item.kind == ITEM_TABLE)
-            why = put_table(t, &item, e);
+            put_table(t, &item, e);
         else if (item.kind == ITEM_SEQUENCE)
             why = put_sequence(t, &item, e);
         else

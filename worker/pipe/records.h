@@ -47,7 +47,7 @@ struct pipe_skip {
 };
 
 /* "t": a table's data. Rows without a digest: count only (a member of an extension); neither: a
- * materialized view, or the dump holds it in a form that is not COPY text. */
+ * materialized view, a partition that is loaded through its root, or rows that are no COPY text. */
 struct pipe_table {
     struct pipe_bytes schema, name;
     const struct pipe_bytes *columns; /* in COPY order */

@@ -228,8 +228,10 @@ static void in_any_order_or_missing(void **state)
     (void)state;
     other.id = 11;
     other.tag = "u";
+    other.copy = "COPY s.u (a, b) FROM stdin;\n";
     member.id = 12;
     member.tag = "member";
+    member.copy = "COPY s.member (a, b) FROM stdin;\n";
     member.dependency = "77"; /* its table is not in the dump: an extension's */
     moved.id = 13;
     moved.tag = "partition";
@@ -239,6 +241,7 @@ static void in_any_order_or_missing(void **state)
     inserts.copy = NULL;
     empty.id = 15;
     empty.tag = "empty";
+    empty.copy = "COPY s.empty (a, b) FROM stdin;\n";
     empty.data = false;
     odd.id = 16;
     odd.tag = "odd";
@@ -265,8 +268,7 @@ static void in_any_order_or_missing(void **state)
         assert_non_null(strstr(t, "t 73 74 2 "));
         assert_non_null(strstr(t, "t 73 75 0 00000000000000000000000000000000 61 62\n"));
         assert_non_null(strstr(t, "t 73 6d656d626572 1 - 61 62\n"));
-        assert_non_null(strstr(t, "t 73 706172746974696f6e 2 "));
-        assert_non_null(strstr(t, " 6b\n"));
+        assert_non_null(strstr(t, "t 73 706172746974696f6e nil -\n"));
         assert_non_null(strstr(t, "t 73 696e7365727473 nil -\n"));
         assert_non_null(strstr(t, "t 73 656d707479 0 00000000000000000000000000000000 61 62\n"));
         assert_non_null(strstr(t, "t 73 6f6464 1 -\n"));
