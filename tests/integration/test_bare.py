@@ -25,7 +25,7 @@ def case_five_lines_from_the_readme(c):
     assert p.returncode == 0, p.stderr
     assert p.stdout.split() == ["done", "done"], p.stdout
     kept = c.result("first-backup", "done")
-    assert [b["id"] for b in c.backups()] == [kept["backup_id"]], c.backups()
+    assert [b["backup_id"] for b in c.backups()] == [kept["backup_id"]], c.backups()
     assert c.result("first-noop", "done")["steps"]
     assert c.at_rest()
 
