@@ -116,7 +116,8 @@ static enum dr_rc run_tool(struct take *t, const char *const *argv, struct pg_ch
     const struct proc_spec spec = {.argv = argv,
                                    .env = (const char *const *)env->env,
                                    .keep_fds = env->keep_fds,
-                                   .pipe_stdout = true};
+                                   .pipe_stdout = true,
+                                   .cancel = t->o.cancel};
     if (proc_start(t->o.env->loop, &spec, &p, err))
         return err->rc;
     struct stream s = {t, role, proc_take_stdout(p),
