@@ -129,7 +129,7 @@ static enum dr_rc run_select(struct job *j, struct dr_err *err)
 STEP(prove, prove)
 STEP(preflight, fs_preflight)
 STEP(report, fs_report)
-STEP(stage, fs_stage)
+STEP(restore, fs_stage)
 STEP(verify, fs_stage_verify)
 STEP(emergency, fs_emergency)
 STEP(quiesce, fs_swap_quiesce)
@@ -146,7 +146,7 @@ static const struct job_step steps[] = {
     {"select", 1, 0, run_select, recovery_abandon},
     {"prove", 20, STEP_RESUMABLE, run_prove, NULL},
     {"preflight", 1, 0, run_preflight, undo_preflight},
-    {"stage", 35, 0, run_stage, NULL}, /* removed by preflight's undo, which has the locks */
+    {"restore", 35, 0, run_restore, NULL}, /* removed by preflight's undo, which has the locks */
     {"verify", 15, 0, run_verify, NULL},
     {"emergency", 22, 0, run_emergency, NULL},
     {"quiesce", 2, STEP_POINT, run_quiesce, undo_quiesce},
@@ -167,7 +167,7 @@ static const struct job_step beside[] = {
     {"select", 1, 0, run_select, recovery_abandon},
     {"prove", 25, STEP_RESUMABLE, run_prove, NULL},
     {"preflight", 1, 0, run_preflight, undo_preflight},
-    {"stage", 48, 0, run_stage, NULL},
+    {"restore", 48, 0, run_restore, NULL},
     {"verify", 25, 0, run_verify, NULL},
     {"leave", 0, 0, run_leave, NULL},
     {0},

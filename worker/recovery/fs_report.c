@@ -111,7 +111,7 @@ static void pack_plan(struct recovery *r, struct dr_buf *b, const char *damage)
     dr_pack_array(b, 7);
     (void)snprintf(text, sizeof text, "restores %llu entries of %s into .dr-%s/new of %u roots",
                    (unsigned long long)f->entries, r->chosen_id, r->run, f->root_count);
-    pack_step(b, "stage", text);
+    pack_step(b, "restore", text);
     (void)snprintf(text, sizeof text, "reads them again and compares content%s",
                    f->ignore_owner ? "; owners are ignored" : ", owners, modes, times, attributes");
     pack_step(b, "verify", text);

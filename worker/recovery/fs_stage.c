@@ -102,11 +102,11 @@ enum dr_rc fs_stage(struct recovery *r, struct dr_err *err)
     struct staging s = {.r = r, .progress = job_progress_counter(r->job)};
     int64_t began = dr_clock_ms();
     job_progress_total(r->job, f->bytes);
-    if (recovery_intent(r, "stage", where(f), err) ||
+    if (recovery_intent(r, "restore", where(f), err) ||
         pool_run_long(r->env->pool, stage_item, &s, recovery_cancel(r), err))
         return err->rc;
     f->stage_ms = (uint64_t)(dr_clock_ms() - began);
-    return recovery_done(r, "stage",
+    return recovery_done(r, "restore",
                          json_pack("{s:I,s:I,s:I}", "entries", (json_int_t)f->entries, "bytes",
                                    (json_int_t)f->bytes, "ms", (json_int_t)f->stage_ms),
                          err);

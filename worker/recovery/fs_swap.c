@@ -315,7 +315,7 @@ static enum dr_rc settle_point(struct recovery *r, struct dr_err *err)
 static enum dr_rc sweep_item(void *item, struct cancel *cancel, struct dr_err *err)
 {
     struct recovery *r = item;
-    const json_t *list = json_object_get(recovery_find_intent(r, "stage"), "roots");
+    const json_t *list = json_object_get(recovery_find_intent(r, "restore"), "roots");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *only[2] = {json_string_value(json_array_get(list, i)), NULL};
         const struct swap_spec spec = {.roots = only, .run = r->run};
@@ -339,10 +339,10 @@ enum dr_rc fs_settle(struct recovery *r, struct dr_err *err)
     bool point = recovery_find_intent(r, "quiesce") != NULL;
     if (point)
         rc = settle_point(r, err);
-    else if (recovery_pending(r, "stage"))
+    else if (recovery_pending(r, "restore"))
         rc = pool_run_long(r->env->pool, sweep_item, r, NULL, err);
-    if (!rc && !point && recovery_pending(r, "stage"))
-        rc = recovery_undone(r, "stage", NULL, err);
+    if (!rc && !point && recovery_pending(r, "restore"))
+        rc = recovery_undone(r, "restore", NULL, err);
     swap_close(fs_of(r)->swap);
     fs_of(r)->swap = NULL;
     r->settled = !rc && point;
