@@ -176,10 +176,9 @@ static enum dr_rc step(struct tree_walk *w, struct stack *s, struct dr_err *err)
     return type == DT_DIR ? folder_entry(w, s, name, err) : tree_entry(w, l->fd, name, type, err);
 }
 
-static enum dr_rc walk_root(struct tree_walk *w, const char *root, const char *at, bool mount,
-                            struct dr_err *err)
+static enum dr_rc walk_root(struct tree_walk *w, const char *root, const char *at,
+                            struct pipe_root *r, struct dr_err *err)
 {
-    struct pipe_root r = {.mount = mount};
     struct stack s = {0};
     enum dr_rc rc;
     int fd;
@@ -200,10 +199,8 @@ static enum dr_rc walk_root(struct tree_walk *w, const char *root, const char *a
     stack_fini(&s);
     tree_links_fini(&w->links);
     if (!rc)
-        rc = digest_tree_end(w->digest, r.content, r.meta, err);
-    r.path = (struct pipe_bytes){(const unsigned char *)root + 1, strlen(root) - 1};
-    if (!rc && w->spec->on.root)
-        rc = w->spec->on.root(w->spec->on.arg, &r, err);
+        rc = digest_tree_end(w->digest, r->content, r->meta, err);
+    r->path = (struct pipe_bytes){(const unsigned char *)root + 1, strlen(root) - 1};
     return rc;
 }
 
@@ -242,6 +239,8 @@ enum dr_rc tree_walk(const struct tree_spec *spec, struct tree_sums *out, struct
 {
     struct tree_walk *w = dr_xalloc(sizeof *w);
     struct mounts *m = NULL;
+    struct pipe_root *roots = dr_xarray(TREE_ROOTS_MAX, sizeof *roots);
+    size_t count = 0;
     enum dr_rc rc;
 
     w->spec = spec;
@@ -250,14 +249,23 @@ enum dr_rc tree_walk(const struct tree_spec *spec, struct tree_sums *out, struct
         rc = tree_check_roots(spec->roots, spec->exclude, err);
     if (!rc)
         rc = mounts_read(&m, err);
-    for (size_t i = 0; !rc && spec->roots[i]; i++)
-        rc = walk_root(w, spec->roots[i], spec->at ? spec->at[i] : spec->roots[i],
-                       mounts_has(m, spec->roots[i]), err);
+    for (; !rc && spec->roots[count]; count++) {
+        const char *root = spec->roots[count];
+        if (count == TREE_ROOTS_MAX)
+            rc = dr_fail(err, DR_E_TOO_BIG, "more than %d roots", (int)TREE_ROOTS_MAX);
+        else
+            rc = walk_root(w, root, spec->at ? spec->at[count] : root, &roots[count], err);
+        if (!rc)
+            roots[count].mount = mounts_has(m, root);
+    }
     if (!rc && w->tar)
         rc = tree_tar_end(w->tar, err);
+    for (size_t i = 0; !rc && i < count && spec->on.root; i++)
+        rc = spec->on.root(spec->on.arg, &roots[i], err);
     if (out)
         *out = w->sums;
     mounts_free(m);
+    free(roots);
     end(w);
     free(w);
     return rc;

@@ -4,15 +4,15 @@
  * Blocking: for a pool thread. Memory does not grow with the tree, only with the entries of one
  * folder and with the number of files that have several names.
  *
- * Order: root after root; within one, bytewise by path. A root inside another one is skipped where
- * it is met and walked as itself. Names `.dr-[a-z2-7]{16}` and `.dr-lock` directly in a root are
- * ours and left out without a word, sockets too. Hard links are found within one root.
- * A file is read between two stats: one that changed is read again when it is small, else (and when
- * it goes on changing) gets an `x` "changed" beside its `f`; the tar entry keeps the size of the
- * first look, cut or padded with zeros, and the hash is of the bytes in the tar. A path that is
- * gone when its turn comes gets `x` "changed" and no `f`. An unreadable path fails the walk, or
- * with allow_unreadable gets `x` "unreadable" and no `f`; a file that fails in the middle of a long
- * read gets both, zeros for the rest. */
+ * Order: root after root; within one, bytewise by path; the `r` records after the last entry of
+ * all. A root inside another one is skipped where it is met and walked as itself. Names
+ * `.dr-[a-z2-7]{16}` and `.dr-lock` directly in a root are ours and left out without a word,
+ * sockets too. Hard links are found within one root. A file is read between two stats: one that
+ * changed is read again when it is small, else (and when it goes on changing) gets an `x` "changed"
+ * beside its `f`; the tar entry keeps the size of the first look, cut or padded with zeros, and the
+ * hash is of the bytes in the tar. A path that is gone when its turn comes gets `x` "changed" and
+ * no `f`. An unreadable path fails the walk, or with allow_unreadable gets `x` "unreadable" and no
+ * `f`; a file that fails in the middle of a long read gets both, zeros for the rest. */
 #ifndef DR_WORKER_PIPE_TREE_H
 #define DR_WORKER_PIPE_TREE_H
 
