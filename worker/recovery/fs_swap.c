@@ -82,11 +82,12 @@ static enum dr_rc visit(void *arg, const char *path, const struct stat *st, bool
                         struct dr_err *err)
 {
     struct carrying *c = arg;
-    char *full = dr_xasprintf("%s/%s", c->f->roots[c->root].path + 1, path);
-    bool known = fs_known_find(&c->f->known, full, st) != FS_UNKNOWN;
+    char *full = dr_xasprintf("%s/%s", c->f->roots[c->root].path, path);
+    bool known = fs_known_find(&c->f->known, full + 1, st) != FS_UNKNOWN;
+    bool skipped = fs_index_skips(c->f, full); /* carried already */
     free(full);
-    *into = known;
-    if (!known)
+    *into = known && !skipped;
+    if (!known && !skipped)
         dr_buf_add(&c->names, path, strlen(path) + 1);
     return c->names.failed ? dr_fail(err, DR_E_TOO_BIG,
                                      "too many files that the backup does not "
@@ -264,9 +265,8 @@ static void read_intent(struct recovery *r)
 
 static enum dr_rc finish_item(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    struct swapping *s = item;
-    (void)cancel;
-    return swap_finish(fs_of(s->r)->swap, err);
+    struct swap *s = fs_of(((struct swapping *)item)->r)->swap;
+    return swap_finish(s, err) ? err->rc : swap_discard(s, cancel, err);
 }
 
 static enum dr_rc finish(struct recovery *r, struct dr_err *err)
@@ -281,10 +281,34 @@ static enum dr_rc finish(struct recovery *r, struct dr_err *err)
     return DR_OK;
 }
 
+/* The staged trees of a run that planned no swap; their roots stand in its intent. */
+static enum dr_rc sweep_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct recovery *r = item;
+    const json_t *list = json_object_get(recovery_find_intent(r, "restore"), "roots");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *only[2] = {json_string_value(json_array_get(list, i)), NULL};
+        const struct swap_spec spec = {.roots = only, .run = r->run};
+        struct swap *s = NULL;
+        struct dr_err why = {0};
+        enum dr_rc rc = swap_open(&spec, &s, &why);
+        if (!rc)
+            rc = swap_discard(s, cancel, &why);
+        swap_close(s);
+        if (rc && rc != DR_E_NOT_FOUND) {
+            *err = why;
+            return rc;
+        }
+    }
+    return DR_OK;
+}
+
 static enum dr_rc undo(struct recovery *r, struct dr_err *err)
 {
     r->undo_failed = false;
     if (fs_swap_back(r, err) || fs_swap_release(r, err) || fs_stage_undone(r, err))
+        return err->rc;
+    if (!recovery_find_intent(r, "swap") && pool_run_long(r->env->pool, sweep_item, r, NULL, err))
         return err->rc;
     if (!r->summary[0])
         recovery_say(r, "interrupted before the swap: the files are unchanged");
@@ -309,28 +333,6 @@ static enum dr_rc settle_point(struct recovery *r, struct dr_err *err)
     if (forward)
         dr_log_err(DR_LOG_WARN, "recovery.finish", &why, "run", r->run, "job", r->job_id, NULL);
     return undo(r, err);
-}
-
-/* The staged trees of a run that never came to quiesce; their roots stand in its intent. */
-static enum dr_rc sweep_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct recovery *r = item;
-    const json_t *list = json_object_get(recovery_find_intent(r, "restore"), "roots");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *only[2] = {json_string_value(json_array_get(list, i)), NULL};
-        const struct swap_spec spec = {.roots = only, .run = r->run};
-        struct swap *s = NULL;
-        struct dr_err why = {0};
-        enum dr_rc rc = swap_open(&spec, &s, &why);
-        if (!rc)
-            rc = swap_discard(s, cancel, &why);
-        swap_close(s);
-        if (rc && rc != DR_E_NOT_FOUND) {
-            *err = why;
-            return rc;
-        }
-    }
-    return DR_OK;
 }
 
 enum dr_rc fs_settle(struct recovery *r, struct dr_err *err)
