@@ -126,6 +126,8 @@ def case_everything_comes_back(c):
     assert [s["name"] for s in r["steps"]] == ["select", "prove", "preflight", "restore", "verify", "properties", "emergency",
                                               "quiesce", "swap", "start", "check", "close"]
     assert [k["what"] for k in r["kept_old"]] == [n for n in c.pg.databases() if "__before_" in n]
+    log = (c.dir / "store/catalog/log/000001.jsonl").read_text()
+    assert any(x["type"] == "restored" and x["backup_id"] == c.backup_id for x in map(json.loads, log.splitlines()))
     entry = next(b for b in c.backups() if b["backup_id"] == r["emergency_backup_id"])
     assert entry["class"] == "emergency"
     # The replaced database is the exact copy of what was live.
@@ -189,6 +191,52 @@ def case_before_chooses_the_older_backup(c):
     assert now(c) == c.good
     execute(c, "y")
     assert now(c)[0] == first[0]
+
+
+def case_by_an_admin_over_tcp_with_a_password(c):
+    c.store(DR_LANES=LANES, tcp=True)
+    c.settings["DATABASE_ADMIN_URL"] = c.pg.url("postgres", "postgres")
+    c.worker()
+    c.good = now(c)
+    c.backup()
+    c.pg.sql(WRECK, "shop")
+    watched, stop = [], threading.Event()
+
+    def watch():  # whatever runs, no argument and no environment shows the password
+        while not stop.is_set():
+            for p in pathlib.Path("/proc").glob("[0-9]*"):
+                try:
+                    watched.append((p / "cmdline").read_bytes() + (p / "environ").read_bytes() if (p / "cmdline").read_bytes().find(b"pg_restore") >= 0 else b"")
+                except OSError:
+                    pass
+    t = threading.Thread(target=watch)
+    t.start()
+    try:
+        execute(c, "x")
+    finally:
+        stop.set()
+        t.join()
+    assert any(watched), "pg_restore was seen"
+    assert not any(b"gold & sons" in w or b"gold%20" in w for w in watched)
+    recovered(c)
+
+
+def case_odd_roles_and_grants_come_back(c):
+    odd = '"Odd ""Role; DROP"'
+    ready(c, worker=False)
+    # Only a superuser may give a table to a role that may not create in its schema.
+    c.worker(DATABASE_ADMIN_URL=c.pg.url("postgres", "postgres"))
+    c.pg.sql(f"CREATE ROLE {odd}; GRANT {odd} TO gold WITH ADMIN OPTION; GRANT CONNECT, CREATE ON DATABASE shop TO {odd} WITH GRANT OPTION")
+    c.pg.sql(f"GRANT SELECT ON customers TO {odd} WITH GRANT OPTION; ALTER DEFAULT PRIVILEGES FOR ROLE gold GRANT SELECT ON SEQUENCES TO {odd};"
+             "COMMENT ON DATABASE shop IS 'it''s \"odd\"'; ALTER DATABASE shop SET search_path = 'Odd Schema', public, '';"
+             f"CREATE TABLE mine (id integer); ALTER TABLE mine OWNER TO {odd}; ALTER TABLE mine ADD CHECK (id > 0) NOT VALID", "shop")
+    c.good, had = now(c), c.pg.sql("SELECT relacl FROM pg_class WHERE relname = 'customers'", "shop")
+    c.backup()
+    c.pg.sql("DROP TABLE mine; DELETE FROM basket", "shop")
+    execute(c, "x")
+    recovered(c)
+    assert c.pg.sql("SELECT relacl FROM pg_class WHERE relname = 'customers'", "shop") == had
+    assert c.pg.sql("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'mine'", "shop") == 'Odd "Role; DROP'
 
 
 # ---- refusals ----
@@ -414,6 +462,31 @@ def case_a_held_lock_refuses_as_locked(c):
     untouched(c)
     execute(c, "y")
     recovered(c)
+
+
+def case_without_the_lock_nothing_is_done(c):
+    """The session is lost just before COMMIT and somebody else takes the lock: no swap, no undo, until it is free."""
+    ready(c, worker=False, **services(c, "web"))
+    w = c.worker(DR_FAULT="execute.swap.commit:stop")
+    send(c, "x")
+    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    other = c.pg.session(dbname="postgres", user="postgres")
+    other.stdin.write("SELECT 'locked' FROM pg_advisory_lock(hashtextextended('drworker:shop', 0));\n")
+    for pid in lock_session(c):
+        c.pg.sql(f"SELECT pg_terminate_backend({pid})")
+    assert other.stdout.readline() == "locked\n"
+    before = c.pg.databases()
+    w.send_signal(signal.SIGCONT)
+    c.until("x", "failed", seconds=60)
+    c.result("x", "needs_human")
+    assert c.pg.databases() == before and up(c) == []
+    assert journals(c)[0][-1]["type"] != "run-closed"
+    other.kill()
+    other.wait()
+    c.worker()
+    wait(lambda: closed(c, "failed"))
+    untouched(c)
+    assert up(c) == ["web"]
 
 
 def case_two_at_once_never_interleave(c):

@@ -2,10 +2,12 @@
  * rename. Live is untouched until swap, downtime is quiesce to start. */
 #include "worker/recovery/database.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/log.h"
 #include "common/wire/pack.h"
 #include "worker/backup/container.h"
 #include "worker/backup/handle.h"
@@ -89,12 +91,39 @@ static enum dr_rc leave(struct recovery *r, struct dr_err *err)
     return recovery_close(r, JOB_DONE, err);
 }
 
+struct restored {
+    struct recovery *r;
+    char data[160];
+};
+
+static enum dr_rc record_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    const struct restored *x = item;
+    (void)cancel;
+    return store_append(x->r->env->store, "restored", x->r->chosen_id, x->data, err);
+}
+
+/* For the catalog's readers; the run does not hang on it. */
+static void record_restored(struct recovery *r)
+{
+    struct restored x = {.r = r};
+    struct dr_err why = {0};
+    (void)snprintf(
+        x.data, sizeof x.data, "{\"run\":\"%s\",\"restore_ms\":%llu,\"downtime_ms\":%llu}", r->run,
+        (unsigned long long)db_of(r)->restore_ms, (unsigned long long)r->downtime_total_ms);
+    if (pool_run(r->env->pool, record_item, &x, NULL, &why))
+        dr_log_err(DR_LOG_WARN, "recovery.record", &why, "job", r->job_id, NULL);
+}
+
 static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
 {
     if (db_after_keep(r, err))
         return err->rc;
     db_lock_drop(r);
-    return recovery_close(r, JOB_DONE, err);
+    if (recovery_close(r, JOB_DONE, err))
+        return err->rc;
+    record_restored(r);
+    return DR_OK;
 }
 
 /* ---- steps ---- */

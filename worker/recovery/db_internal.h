@@ -69,6 +69,7 @@ struct db {
     char live[256], scratch[DB_NAME_MAX + 1], before[DB_NAME_MAX + 1];
     const char *maintenance;
     struct pg_conn *lock; /* session in the maintenance database that holds the advisory lock */
+    bool contended;       /* somebody else had it when we asked last: we do not wait again */
     struct db_expected expected;
     struct db_names names;
     struct prove_sums proven;

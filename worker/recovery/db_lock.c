@@ -49,7 +49,7 @@ static enum dr_rc try_lock(struct recovery *r, bool *got, struct dr_err *err)
 enum dr_rc db_lock_take(struct recovery *r, uint64_t wait_ms, struct dr_err *err)
 {
     struct db *d = db_of(r);
-    int64_t end = dr_clock_ms() + (int64_t)wait_ms;
+    int64_t end = dr_clock_ms() + (d->contended ? 0 : (int64_t)wait_ms);
     bool got = false;
     if (d->lock && pg_alive(d->lock))
         return DR_OK;
@@ -68,6 +68,7 @@ enum dr_rc db_lock_take(struct recovery *r, uint64_t wait_ms, struct dr_err *err
             break;
         }
     }
+    d->contended = err->rc == DR_E_LOCKED;
     if (err->rc)
         db_lock_drop(r);
     return err->rc;

@@ -112,7 +112,10 @@ enum dr_rc db_swap_quiesce(struct recovery *r, struct dr_err *err)
         return dr_fail(err, DR_E_LOCKED,
                        "databases were renamed or dropped by others since the preflight");
     r->services.ms = 0;
-    if (recovery_intent(r, "quiesce", intent(r, relations), err))
+    json_t *meant = intent(r, relations);
+    if (!meant)
+        return dr_fail(err, DR_E_BUG, "the intent to quiesce cannot be written as JSON");
+    if (recovery_intent(r, "quiesce", meant, err))
         return err->rc;
     r->point_passed = true;
     r->outcome = JOB_FAILED;

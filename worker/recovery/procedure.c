@@ -96,6 +96,8 @@ static enum dr_rc append(struct recovery *r, const char *type, json_t *data, str
         json_decref(data);
         return DR_OK;
     }
+    if (!data) /* a text that is no UTF-8: nobody could resume from what is missing */
+        return dr_fail(err, DR_E_BUG, "journal record %s cannot be written as JSON", type);
     if (pool_run(r->env->pool, append_item, &a, NULL, &why)) {
         *err = why;
         return why.rc;
@@ -298,10 +300,10 @@ static enum dr_rc open_run(struct recovery *r, struct dr_err *err)
                        "an earlier delivery was interrupted: %s", r->summary);
     }
     return append(r, "run-open",
-                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:b}", "job", r->job_id, "mid", r->mid,
+                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:b}", "job", r->job_id, "mid", r->mid,
                             "ticket", r->ticket, "procedure", r->procedure->id, "backup",
-                            r->order.backup_id, "actor", recovery_text(job_actor(r->job)),
-                            "no_swap", r->order.no_swap),
+                            r->order.backup_id, "actor", recovery_text(job_actor(r->job)), "reason",
+                            recovery_text(r->order.reason), "no_swap", r->order.no_swap),
                   err);
 }
 
