@@ -66,10 +66,20 @@ static void field_of(const char *option, char out[64])
             (void)snprintf(out, 64, "%s", other[i][1]);
 }
 
+/* Options of every order, which are no arguments. */
+static bool of_sending(const char *option)
+{
+    static const char *const names[] = {"id", "in", "wait", "timeout"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(option, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static enum dr_rc shaped(struct cmd *c, struct order *o, int shape, struct dr_err *err)
 {
     char allowed[256], field[64];
-    (void)snprintf(allowed, sizeof allowed, "id in wait %s", shapes[shape].options);
+    (void)snprintf(allowed, sizeof allowed, "id in wait timeout %s", shapes[shape].options);
     if (cmd_only(c, allowed, err))
         return err->rc;
     if (c->argc > (shapes[shape].word ? 1 : 0))
@@ -78,7 +88,7 @@ static enum dr_rc shaped(struct cmd *c, struct order *o, int shape, struct dr_er
         return err->rc;
     for (int i = 0; i < c->options; i++) {
         const char *name = c->option[i][0];
-        if (strcmp(name, "id") == 0 || strcmp(name, "in") == 0 || strcmp(name, "wait") == 0)
+        if (of_sending(name))
             continue;
         field_of(name, field);
         if (put(o, field, c->option[i][1], err))
@@ -90,7 +100,7 @@ static enum dr_rc shaped(struct cmd *c, struct order *o, int shape, struct dr_er
 static enum dr_rc free_form(struct cmd *c, struct order *o, struct dr_err *err)
 {
     const char *json = cmd_option(c, "args-json");
-    if (cmd_only(c, "id in wait unique args-json", err))
+    if (cmd_only(c, "id in wait timeout unique args-json", err))
         return err->rc;
     if (cmd_option(c, "unique"))
         return dr_fail(err, DR_E_REFUSED, "--unique: not yet");

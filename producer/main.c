@@ -17,8 +17,9 @@ static const char usage_text[] =
     "          [--reason TEXT]\n"
     "  test-recovery [PROCEDURE] [--level plan|drill|exercise]   log-cleanup [--older-than DAYS]\n"
     "  enqueue LANE [KEY=VALUE...] [--args-json TEXT]   any task type, checked before it is sent\n"
-    "      each of these: [--id ID] [--in DURATION] [--wait]\n"
-    "  status JOB   watch JOB   cancel JOB   jobs [--lane L] [--state S]   workers\n"
+    "      each of these: [--id ID] [--in DURATION] [--wait [--timeout DURATION]]\n"
+    "  status JOB   watch JOB [--timeout DURATION]   cancel JOB   jobs [--lane L] [--state S]   "
+    "workers\n"
     "  keys new KID ROLE [--types LIST] [--not-after TIME]   a line for the key file\n"
     "Environment: REDIS_URL (else CELERY_BROKER_URL), DR_NAMESPACE, DR_SIGN_KEYS_FILE, "
     "DR_SIGN_KID\n";

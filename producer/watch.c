@@ -9,7 +9,13 @@
 #include "common/str.h"
 #include "producer/cmd.h"
 
-enum { BAR = 30, EXIT_INTERRUPTED = 130, NO_RECORD_MS = 60000 };
+enum {
+    BAR = 30,
+    EXIT_TIMED_OUT = 11,
+    EXIT_INTERRUPTED = 130,
+    NO_RECORD_MS = 60000,
+    NEWS_MS = 1000,
+};
 
 static volatile sig_atomic_t interrupted; /* set by the handler only */
 
@@ -139,11 +145,13 @@ static enum dr_rc first_ids(struct cmd *c, char last[2][32], struct dr_err *err)
 }
 
 /* Waits for news of the job: the feed wakes at its end, the job's own stream at each progress. */
-static enum dr_rc wait_news(struct cmd *c, const char *id, char last[2][32], struct dr_err *err)
+static enum dr_rc wait_news(struct cmd *c, const char *id, char last[2][32], int64_t most_ms,
+                            struct dr_err *err)
 {
-    char ev[DR_KEY_MAX], evj[DR_KEY_MAX];
+    char ev[DR_KEY_MAX], evj[DR_KEY_MAX], block[12];
     redisReply *r = NULL;
-    if (link_text(c->link, 6000, &r, err, "XREAD", "COUNT", "100", "BLOCK", "1000", "STREAMS",
+    (void)snprintf(block, sizeof block, "%d", most_ms < NEWS_MS ? (int)most_ms : NEWS_MS);
+    if (link_text(c->link, 6000, &r, err, "XREAD", "COUNT", "100", "BLOCK", block, "STREAMS",
                   dr_key(&c->keys, ev, "ev", ""), dr_key(&c->keys, evj, "ev:", id), last[0],
                   last[1], NULL))
         return err->rc;
@@ -165,6 +173,12 @@ int cmd_watch_job(struct cmd *c, const char *id)
     char last[2][32] = {"0", "0"};
     bool terminal = isatty(STDOUT_FILENO) && !c->json, first = true;
     int64_t began = dr_clock_ms();
+    const char *timeout = cmd_option(c, "timeout");
+    uint64_t most_ms = INT64_MAX / 2;
+    if (timeout && !dr_parse_duration_ms(timeout, &most_ms)) {
+        (void)dr_fail(&err, DR_E_USAGE, "--timeout: not a duration: %s", timeout);
+        return cmd_fail(&err);
+    }
     const struct sigaction sa = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &sa, NULL);
     if (first_ids(c, last, &err))
@@ -185,7 +199,12 @@ int cmd_watch_job(struct cmd *c, const char *id)
             (void)dr_fail(&err, DR_E_NOT_FOUND, "no job %s", id);
             break;
         }
-        if (interrupted || wait_news(c, id, last, &err))
+        int64_t left = (int64_t)most_ms - (dr_clock_ms() - began);
+        if (left <= 0) {
+            (void)fprintf(stderr, "drproducer: job %s goes on\n", id);
+            return EXIT_TIMED_OUT;
+        }
+        if (interrupted || wait_news(c, id, last, left, &err))
             break;
     }
     if (interrupted)
@@ -196,7 +215,8 @@ int cmd_watch_job(struct cmd *c, const char *id)
 int cmd_watch(struct cmd *c)
 {
     struct dr_err err = {0};
-    if (cmd_only(c, "", &err) || (c->argc != 1 && dr_fail(&err, DR_E_USAGE, "watch JOB") != DR_OK))
+    if (cmd_only(c, "timeout", &err) ||
+        (c->argc != 1 && dr_fail(&err, DR_E_USAGE, "watch JOB") != DR_OK))
         return cmd_fail(&err);
     return cmd_watch_job(c, c->argv[0]);
 }

@@ -173,6 +173,16 @@ def case_watch_ends_by_a_signal_and_the_job_goes_on(c):
     c.until(jid, "done")
 
 
+def case_waiting_may_time_out_and_the_job_goes_on(c):
+    c.worker()
+    jid = c.cli("noop", "--sleep", "1500").strip()
+    assert "goes on" in c.cli("watch", jid, "--timeout", "200ms", code=11)
+    assert "goes on" in c.cli("noop", "--sleep", "1500", "--wait", "--timeout", "200ms", code=11)
+    c.until(jid, "done")
+    c.cli("watch", jid, "--timeout", "200ms")
+    c.cli("watch", jid, "--timeout", "soon", code=2)
+
+
 def case_watch_waits_for_a_worker(c):
     jid = c.cli("noop").strip()
     p = subprocess.Popen([BIN / "drproducer", "watch", jid], env={"REDIS_URL": c.url}, stdout=subprocess.PIPE)
