@@ -12,7 +12,7 @@
 
 extern const struct dr_embedded producer_scripts[];
 
-enum { DAY_MS = 86400000, RECORD_DAYS = 14 };
+enum { DAY_MS = 86400000, RECORD_DAYS = 14, LATEST_DAYS = 366 };
 
 /* command = lane; the word behind it is this argument; options that become arguments. */
 static const struct {
@@ -141,8 +141,8 @@ static enum dr_rc read_order(struct cmd *c, struct order *o, struct dr_err *err)
         (void)dr_fail(err, DR_E_USAGE, "--id: not [A-Za-z0-9][A-Za-z0-9._:-]{0,63}");
         return dr_err_field(err, "id", id, strlen(id));
     }
-    if (in && !dr_parse_duration_ms(in, &ms))
-        return dr_fail(err, DR_E_USAGE, "--in: not a duration: %s", in);
+    if (in && (!dr_parse_duration_ms(in, &ms) || ms > (uint64_t)LATEST_DAYS * DAY_MS))
+        return dr_fail(err, DR_E_USAGE, "--in: not a duration up to %dd: %s", LATEST_DAYS, in);
     if (in) { /* a day to start in from then on, not from now */
         o->nbf_ms = dr_wall_ms() + (int64_t)ms;
         o->exp_ms = o->nbf_ms + DAY_MS;

@@ -175,7 +175,7 @@ int cmd_watch_job(struct cmd *c, const char *id)
     int64_t began = dr_clock_ms();
     const char *timeout = cmd_option(c, "timeout");
     uint64_t most_ms = INT64_MAX / 2;
-    if (timeout && !dr_parse_duration_ms(timeout, &most_ms)) {
+    if (timeout && (!dr_parse_duration_ms(timeout, &most_ms) || most_ms > INT64_MAX / 2)) {
         (void)dr_fail(&err, DR_E_USAGE, "--timeout: not a duration: %s", timeout);
         return cmd_fail(&err);
     }

@@ -60,6 +60,7 @@ def case_wrong_words_are_refused_before_anything_is_sent(c):
             (["verify", "../x"], "backup_id"), (["execute"], "procedure_id"),
             (["execute", "database_recovery", "--before", "yesterday"], "before"),
             (["noop", "--id", "../x"], "--id"), (["noop", "--in", "soon"], "--in"),
+            (["noop", "--in", "367d"], "--in"), (["noop", "--in", "99999999999999d"], "--in"),
             (["enqueue"], "no such lane"), (["enqueue", "erase"], "no such lane"),
             (["enqueue", "noop", "sleep_ms"], "KEY=VALUE"), (["enqueue", "noop", "x=1"], "a.x"),
             (["enqueue", "noop", "--args-json", "{"], "JSON"), (["enqueue", "noop", "--args-json", "[1]"], "JSON"),
