@@ -134,12 +134,13 @@ static void do_drain(struct crew *c)
         release(c);
 }
 
+/* Asked before every step, and by the caller: also when no step is left to be taken. */
 static bool cancelled(struct crew *c)
 {
     struct dr_err err = {0};
     enum dr_rc why = cancel_fired(c->spec.cancel);
-    if (why == DR_OK)
-        return false;
+    if (why == DR_OK || c->stop)
+        return why != DR_OK;
     (void)dr_fail(&err, why, "%s", cancel_reason(c->spec.cancel));
     set_error(c, &err);
     return true;
@@ -256,6 +257,7 @@ void crew_free(struct crew *c)
 enum dr_rc crew_room(struct crew *c, void **segment, struct dr_err *err)
 {
     (void)pthread_mutex_lock(&c->lock);
+    (void)cancelled(c);
     while (!c->stop && (c->filled - c->drained >= c->spec.count || c->failed != UINT64_MAX))
         caller_waits(c);
     enum dr_rc rc = give_error(c, err);
@@ -280,6 +282,7 @@ enum dr_rc crew_submit(struct crew *c, struct dr_err *err)
 enum dr_rc crew_flush(struct crew *c, struct dr_err *err)
 {
     (void)pthread_mutex_lock(&c->lock);
+    (void)cancelled(c);
     while (!c->stop && c->drained < c->filled)
         caller_waits(c);
     enum dr_rc rc = give_error(c, err);
@@ -296,6 +299,7 @@ enum dr_rc crew_take(struct crew *c, void **segment, struct dr_err *err)
         wake(c);
     }
     c->taken = false;
+    (void)cancelled(c);
     while (!c->stop && c->drained < c->end &&
            (c->drained == c->filled || slot(c, c->drained)->state != DONE))
         caller_waits(c);

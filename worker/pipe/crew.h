@@ -25,7 +25,7 @@ struct crew_spec {
     enum dr_rc (*work)(void *arg, unsigned worker, void *segment, struct dr_err *err);
     enum dr_rc (*drain)(void *arg, void *segment, struct dr_err *err); /* NULL: crew_take */
     void *arg;
-    struct cancel *cancel; /* asked before every step; may be NULL */
+    struct cancel *cancel; /* asked before every step and by every call; may be NULL */
 };
 
 struct crew;

@@ -224,6 +224,29 @@ static void test_cancel(void **state)
     }
 }
 
+/* Fired when all steps are taken already: the next call still says so. */
+static void test_cancel_when_all_is_done(void **state)
+{
+    (void)state;
+    for (unsigned threads = 0; threads <= 2; threads++) {
+        struct cancel cancel;
+        struct stream s;
+        struct crew_spec spec;
+        struct crew *c = NULL;
+        cancel_init(&cancel, NULL);
+        set_up(&s, &spec, threads, 3);
+        spec.drain = drain;
+        spec.cancel = &cancel;
+        assert_int_equal(crew_new(&spec, &c, NULL), DR_OK);
+        assert_int_equal(write_stream(&s, c, NULL), DR_OK);
+        cancel_fire(&cancel, DR_E_TIMEOUT, "too late");
+        assert_int_equal(crew_flush(c, NULL), DR_E_TIMEOUT);
+        assert_int_equal(crew_flush(c, NULL), DR_E_TIMEOUT);
+        crew_free(c);
+        cancel_fini(&cancel);
+    }
+}
+
 /* Left at once, with segments in every state. */
 static void test_free_anywhere(void **state)
 {
@@ -255,9 +278,11 @@ static void test_free_anywhere(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order), cmocka_unit_test(test_first_error_of_the_stream),
-        cmocka_unit_test(test_writer_errors), cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_free_anywhere)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_order),
+                                       cmocka_unit_test(test_first_error_of_the_stream),
+                                       cmocka_unit_test(test_writer_errors),
+                                       cmocka_unit_test(test_cancel),
+                                       cmocka_unit_test(test_cancel_when_all_is_done),
+                                       cmocka_unit_test(test_free_anywhere)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
