@@ -192,7 +192,7 @@ def run_one(name, fn):
         for p in case.processes:
             log = getattr(p, "log", None)
             text = log.read_text(errors="replace") if log else ""
-            assert "ERROR: AddressSanitizer" not in text and "runtime error:" not in text, text
+            assert not any(x in text for x in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")), text
         return True, f"ok   {name} ({time.monotonic() - began:.1f} s)"
     except Exception:
         out = [f"FAIL {name}", traceback.format_exc()]

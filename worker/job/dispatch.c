@@ -327,11 +327,13 @@ void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, s
     queue_tell(d->queue, field, msgpack, len);
 }
 
-/* The queue's own fibers come back within the deadline of a command. */
+/* The queue's own fibers come back; where Redis does not answer, by losing the connection. */
 static void finish_drain(void *arg)
 {
     struct dispatch *d = arg;
-    if (!queue_at_rest(d->queue) && d->rest_waits++ < REST_WAITS_MAX)
+    if (++d->rest_waits == REST_WAITS_MAX)
+        queue_give_up(d->queue);
+    if (!queue_at_rest(d->queue) && d->rest_waits < 2 * REST_WAITS_MAX)
         loop_timer_arm(d->rest_timer, REST_WAIT_MS);
     else
         d->o.on_drained(d->o.arg);

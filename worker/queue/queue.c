@@ -352,6 +352,11 @@ enum dr_rc queue_start_service(struct queue *q, struct dr_err *err)
     return DR_OK;
 }
 
+void queue_give_up(struct queue *q)
+{
+    queue_conn_reset(q->conn, "the worker ends");
+}
+
 bool queue_at_rest(const struct queue *q)
 {
     return q->fibers == 0;

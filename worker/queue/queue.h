@@ -112,6 +112,7 @@ void queue_free(struct queue *q);
 /* Connects, starts beat and reaper. */
 enum dr_rc queue_start_service(struct queue *q, struct dr_err *err) DR_MUST_CHECK;
 void queue_stop_service(struct queue *q);  /* beats end; calls that wait return UNREACHABLE */
+void queue_give_up(struct queue *q);       /* what is under way returns UNREACHABLE */
 bool queue_at_rest(const struct queue *q); /* no fiber of its own runs any more */
 void queue_wake_waiters(struct queue *q);  /* they look again whether there is still work to do */
 bool queue_is_up(const struct queue *q);
