@@ -44,6 +44,11 @@ def send(c, jid, **args):
     c.push("execute", {"id": jid, "t": "execute", "a": {"procedure_id": "database_recovery", **args}, **extra})
 
 
+def stopped(w):
+    """The worker has stopped itself at its fault point."""
+    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+
+
 def now(c):
     return shop.fingerprint(c.pg), shop.properties(c.pg)
 
@@ -363,7 +368,7 @@ def case_the_disk_is_full_while_restoring(c):
     try:
         w = c.worker(DR_WORK_DIRECTORY=work, DR_FAULT="execute.restore.intent:stop")
         send(c, "x")
-        wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+        stopped(w)
         (work / "filler").write_bytes(b"x" * (1800 << 10))
         w.send_signal(signal.SIGCONT)
         c.until("x", "failed")
@@ -418,7 +423,7 @@ def case_the_lock_session_is_lost_before_commit(c):
     ready(c, worker=False)
     w = c.worker(DR_FAULT="execute.swap.commit:stop")
     send(c, "x")
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    stopped(w)
     for pid in lock_session(c):
         c.pg.sql(f"SELECT pg_terminate_backend({pid})")
     wait(lambda: not lock_session(c))
@@ -441,7 +446,7 @@ def case_the_lock_session_is_lost_while_restoring(c):
     ready(c, worker=False)
     w = c.worker(DR_FAULT="execute.verify.intent:stop")
     send(c, "x")
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    stopped(w)
     for pid in lock_session(c):
         c.pg.sql(f"SELECT pg_terminate_backend({pid})")
     w.send_signal(signal.SIGCONT)
@@ -469,7 +474,7 @@ def case_without_the_lock_nothing_is_done(c):
     ready(c, worker=False, **services(c, "web"))
     w = c.worker(DR_FAULT="execute.swap.commit:stop")
     send(c, "x")
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    stopped(w)
     other = c.pg.session(dbname="postgres", user="postgres")
     other.stdin.write("SELECT 'locked' FROM pg_advisory_lock(hashtextextended('drworker:shop', 0));\n")
     for pid in lock_session(c):
@@ -529,6 +534,54 @@ def case_connected_clients_are_ended_and_the_swap_happens(c):
         said = s.communicate("SELECT 'still here';\n", 10)[0]
         assert "terminat" in said and "still here" not in said, said
     assert c.pg.sql("SELECT count(*) FROM order_items", "shop", "gold_app") == "3000"
+
+
+def case_a_session_that_cannot_be_ended_makes_it_give_up(c):
+    ready(c, worker=False, **services(c, "web"))
+    w = c.worker(DR_FAULT="execute.emergency.done:stop")
+    send(c, "x")
+    stopped(w)
+    s = c.pg.session(user="postgres")  # the recovery's role may not end a superuser's session
+    w.send_signal(signal.SIGCONT)
+    c.until("x", "failed", "done", seconds=60)
+    r = c.result("x", "failed")
+    assert r["error"]["step"] == "quiesce" and "postgres" in r["error"]["message"], r
+    s.kill()
+    s.wait()
+    untouched(c)
+    assert up(c) == ["web"] and closed(c, "failed")
+
+
+def case_a_restore_that_is_not_the_backup_is_refused_by_table(c):
+    ready(c, worker=False)
+    w = c.worker(DR_FAULT="execute.verify.intent:stop")
+    send(c, "x")
+    stopped(w)
+    scratch, = [n for n in c.pg.databases() if "__dr_" in n]
+    c.pg.sql("UPDATE products SET title = title || '!' WHERE id = (SELECT max(id) FROM products)", scratch)
+    w.send_signal(signal.SIGCONT)
+    c.until("x", "failed", "done")
+    r = c.result("x", "failed")
+    assert r["error"]["kind"] == "integrity" and "public.products" in r["error"]["message"], r
+    untouched(c)
+
+
+def case_cancel_before_quiesce_stops_it_and_after_it_nothing_does(c):
+    ready(c, worker=False, **services(c, "web"))
+    w = c.worker(DR_FAULT="execute.verify.intent:sleep:3000,execute.quiesce.done:sleep:1500")
+    send(c, "x")
+    wait(lambda: any("__dr_" in n for n in c.pg.databases()))
+    c.cli("cancel", "x")
+    c.until("x", "cancelled", "done", "failed")
+    assert closed(c, "cancelled")
+    untouched(c)
+    send(c, "y")
+    wait(lambda: up(c) == [])
+    c.cli("cancel", "y")
+    c.until("y", "done", "cancelled", "failed")
+    c.result("y", "done")
+    recovered(c)
+    assert w.poll() is None and up(c) == ["web"]
 
 
 # ---- services ----
@@ -639,7 +692,7 @@ def case_a_new_order_first_ends_what_a_dead_run_left(c):
     ready(c, worker=False, **services(c, "web"))
     w = c.worker(DR_FAULT="execute.quiesce.done:stop")
     send(c, "x")
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    stopped(w)
     c.worker()  # its look at the journals finds that one locked, the next look is a minute away
     c.r.flushall()
     c.kill(w)
@@ -676,7 +729,7 @@ def case_redis_dies_between_quiesce_and_swap(c):
     ready(c, worker=False, **services(c, "web"))
     w = c.worker(DR_FAULT="execute.quiesce.done:stop")
     send(c, "x")
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    stopped(w)
     c.kill(c.redis_process)
     w.send_signal(signal.SIGCONT)
     wait(lambda: up(c) == ["web"])
@@ -693,7 +746,7 @@ def paused(c, point):
     ready(c, worker=False, **services(c, "web"))
     w = c.worker(DR_FAULT=f"execute.{point}:stop")
     send(c, "x")
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().split()[2] == "T")
+    stopped(w)
     first = c.job("x")["f"]
     c.worker()
     wait(lambda: c.job("x")["f"] != first)  # delivered again: the journal's lock makes it wait
@@ -745,4 +798,4 @@ def case_sigterm_before_quiesce_hands_back(c):
 
 
 if __name__ == "__main__":
-    run(globals(), at_once=2)
+    run(globals(), at_once=3)

@@ -165,8 +165,16 @@ UNDO(restore, db_after_undone)
 UNDO(quiesce, db_swap_release)
 UNDO(swap, db_swap_back)
 
+/* Telling Redis may take long: the target is free for others by then. */
+static enum dr_rc undo_select(struct job *j, struct dr_err *err)
+{
+    enum dr_rc rc = recovery_abandon(j, err);
+    db_lock_drop(recovery_of(j));
+    return rc;
+}
+
 static const struct job_step steps[] = {
-    {"select", 1, 0, run_select, recovery_abandon},
+    {"select", 1, 0, run_select, undo_select},
     {"prove", 20, STEP_RESUMABLE, run_prove, NULL},
     {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
     {"restore", 45, 0, run_restore, undo_restore},
@@ -181,14 +189,14 @@ static const struct job_step steps[] = {
     {0},
 };
 static const struct job_step plan[] = {
-    {"select", 1, 0, run_select, NULL},
+    {"select", 1, 0, run_select, undo_select},
     {"prove", 90, STEP_RESUMABLE, run_prove, NULL},
     {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
     {"report", 8, STEP_RESUMABLE, run_report, NULL},
     {0},
 };
 static const struct job_step beside[] = {
-    {"select", 1, 0, run_select, recovery_abandon},
+    {"select", 1, 0, run_select, undo_select},
     {"prove", 20, STEP_RESUMABLE, run_prove, NULL},
     {"preflight", 1, STEP_RESUMABLE, run_preflight, NULL},
     {"restore", 60, 0, run_restore, undo_restore},

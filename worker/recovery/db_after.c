@@ -92,19 +92,20 @@ enum dr_rc db_after_undone(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
     struct dr_err why = {0};
+    uint64_t rows = 0;
     if (!db_swap_was_live(r))
         return db_restore_drop(r, err);
     if (r->outcome != JOB_ROLLED_BACK)
         return DR_OK;
     const json_t *done = recovery_find_done(r, "restore");
     uint64_t backed_up = (uint64_t)json_integer_value(json_object_get(done, "rows"));
-    if (count_kept(r, &d->kept_rows, &why)) {
+    if (count_kept(r, &rows, &why)) {
         dr_log_err(DR_LOG_WARN, "recovery.kept", &why, "run", r->run, NULL);
         recovery_keep(r, d->scratch, false,
                       "was live in between; its rows could not be counted: %s", why.msg);
     } else {
         recovery_keep(r, d->scratch, true, "was live in between: %llu rows, the backup has %llu",
-                      (unsigned long long)d->kept_rows, (unsigned long long)backed_up);
+                      (unsigned long long)rows, (unsigned long long)backed_up);
     }
     recovery_say(r, "database %s is again what it was before this run", d->live);
     return DR_OK;

@@ -202,7 +202,7 @@ static bool read_head(struct db_names *n, const char *line, char type[64])
     return true;
 }
 
-static void read_sql(struct db_names *n, char *sql)
+void db_expect_sql(struct db_names *n, char *sql)
 {
     char type[64] = "", *save = NULL;
     for (char *line = strtok_r(sql, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -281,7 +281,7 @@ enum dr_rc db_expect_names(struct recovery *r, struct dr_err *err)
         rc = fed;
     }
     if (!rc && result.out.data)
-        read_sql(&d->names, (char *)result.out.data);
+        db_expect_sql(&d->names, (char *)result.out.data);
     dr_buf_fini(&result.out);
     return rc;
 }

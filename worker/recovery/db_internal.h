@@ -81,8 +81,7 @@ struct db {
     bool superuser;
     unsigned verified_tables, verified_digests, verified_unknown;
     uint64_t verified_rows;
-    uint64_t kept_rows; /* of a database that was live in between and was swapped back */
-    char *report;       /* dry run: msgpack pairs plan, would_lose, eta_ms, ... */
+    char *report; /* dry run: msgpack pairs plan, would_lose, eta_ms, ... */
     size_t report_len;
     unsigned report_pairs;
 };
@@ -117,13 +116,12 @@ enum db_state { DB_UNCHANGED, DB_SWAPPED, DB_STRANGE };
 enum dr_rc db_lock_observe(struct recovery *r, enum db_state *out,
                            struct dr_err *err) DR_MUST_CHECK;
 
-/* db_expect.c */
 enum dr_rc db_expect_record(void *arg, const char *object, const struct index_record *rec,
                             struct dr_err *err);
+void db_expect_sql(struct db_names *n, char *sql); /* cuts sql up */
 enum dr_rc db_expect_names(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 void db_expect_fini(struct db *d);
 
-/* Steps; their names begin with their file's. */
 enum dr_rc db_preflight(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_restore(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 /* Where the plain dump lies while pg_restore reads it. */

@@ -269,6 +269,7 @@ enum dr_rc db_report(struct recovery *r, struct dr_err *err)
     recovery_say(r,
                  "dry run: %s is proven and could replace %s; %llu rows of live are newer or more",
                  r->chosen_id, d->live, (unsigned long long)l.lost_rows);
+    db_lock_drop(r);
 out:
     dr_buf_fini(&b);
     dr_buf_fini(&l.tables);
