@@ -22,40 +22,28 @@ static void read_sql(const uint8_t *data, size_t size)
     db_expect_fini(&d);
 }
 
-static char folder[] = "/tmp/dr-fuzz-XXXXXX";
-static int fd = -1;
-
-static void clean_up(void)
-{
-    (void)unlinkat(fd, "journal/aaaaaaaaaaaaaaaa.log", 0);
-    (void)unlinkat(fd, "journal", AT_REMOVEDIR);
-    (void)rmdir(folder);
-}
-
-static int store_fd(void)
-{
-    if (fd < 0 && mkdtemp(folder) && atexit(clean_up) == 0) {
-        fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (mkdirat(fd, "journal", 0700) != 0)
-            abort();
-    }
-    return fd;
-}
-
 static void read_journal(const uint8_t *data, size_t size)
 {
+    static const char name[] = "journal/aaaaaaaaaaaaaaaa.log";
+    char folder[] = "/tmp/dr-fuzz-XXXXXX"; /* the fuzzer ends without a word: nothing stays */
     struct dr_err err = {0};
     struct journal *j = NULL;
-    int log = openat(store_fd(), "journal/aaaaaaaaaaaaaaaa.log",
-                     O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = mkdtemp(folder) ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (fd < 0 || mkdirat(fd, "journal", 0700) != 0)
+        abort();
+    int log = openat(fd, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (log < 0 || write(log, data, size) != (ssize_t)size)
         abort();
     (void)close(log);
-    if (journal_peek(store_fd(), "aaaaaaaaaaaaaaaa", &j, &err) == DR_OK) {
+    if (journal_peek(fd, "aaaaaaaaaaaaaaaa", &j, &err) == DR_OK) {
         (void)journal_last(j, "step-intent", "quiesce");
         (void)journal_is_closed(j);
     }
     journal_free(j);
+    (void)unlinkat(fd, name, 0);
+    (void)unlinkat(fd, "journal", AT_REMOVEDIR);
+    (void)close(fd);
+    (void)rmdir(folder);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
