@@ -153,5 +153,20 @@ def case_life_of_the_keys(c):
     assert c.drworker("keys", "rotate", code=2)
 
 
+def case_passphrase_changed_under_a_running_worker(c):
+    """The old worker believes the new slot by the keys it holds, and proves what a new worker wrote with it."""
+    c.store(database=False, files=True)
+    c.worker(DR_LANES="verify,noop")
+    new = c.dir / "new"
+    new.write_text("a better passphrase 2026\n")
+    c.drworker("keys", "change-passphrase", "--new-file", new)
+    c.worker(DR_LANES="backup", BACKUP_ENCRYPTION_PASSWORD=new.read_text().strip())
+    made = c.backup("files")
+    assert c.order("verify", "old-worker", backup_id=made)["outcome"] == "done"
+    file = c.dir / "store/backups" / made / "files.drb"
+    assert bare(c, "open", file, secret=new.read_text().strip(), stdin=b"").returncode == 0
+    assert bare(c, "open", file, secret=dr.PASSPHRASE).returncode == 6
+
+
 if __name__ == "__main__":
     dr.run(globals())

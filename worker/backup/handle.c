@@ -184,6 +184,25 @@ struct store *handle_store(const struct backup_handle *h)
     return h->store;
 }
 
+/* A header with an unknown slot may be younger than our keyring: another worker, started with a new
+ * passphrase, wrote it. fd is taken. */
+static enum dr_rc open_container(struct store *s, int fd, const struct container_expect *expect,
+                                 struct container **out, struct dr_err *err)
+{
+    struct dr_err why = {0};
+    bool renewed = false;
+    int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    enum dr_rc rc = container_open(fd, s->keys, expect, out, &why);
+    if (rc && again >= 0 && strcmp(why.reason, "header-slot") == 0 &&
+        store_renew_keys(s, &renewed, NULL) == DR_OK && renewed)
+        return container_open(again, s->keys, expect, out, err);
+    if (again >= 0)
+        (void)close(again);
+    if (rc && err && !err->rc)
+        *err = why;
+    return rc;
+}
+
 static enum dr_rc open_object(struct store *s, const struct part *p, unsigned index,
                               struct container **out, struct dr_err *err)
 {
@@ -208,7 +227,7 @@ static enum dr_rc open_object(struct store *s, const struct part *p, unsigned in
                       (unsigned long long)o->stored_bytes);
         return dr_err_reason(err, "stored-bytes");
     }
-    if (container_open(fd, s->keys, &expect, out, err))
+    if (open_container(s, fd, &expect, out, err))
         return dr_wrap(err, "%s: %s", m->backup_id, o->name);
     if (container_generation(*out) < m->key_generation) { /* re-keying only raises it */
         container_close(*out);

@@ -42,6 +42,11 @@ enum dr_rc keyring_open(const void *json, size_t len, const char *store_id,
 enum dr_rc keyring_open_tolerant(const void *json, size_t len, const char *store_id,
                                  const struct dr_secret *secret, bool *mac_bad,
                                  struct keyring **out, struct dr_err *err) DR_MUST_CHECK;
+/* A keyring whose slots another process changed, read again without any secret: its MAC is checked
+ * with the keys of k, which it shares. KEY: keyring-form, keyring-store, keyring-mac, or
+ * wrong-secret when it holds another generation. */
+enum dr_rc keyring_renew(const struct keyring *k, const void *json, size_t len,
+                         struct keyring **out, struct dr_err *err) DR_MUST_CHECK;
 void keyring_free(struct keyring *k); /* NULL is allowed */
 /* The file's bytes, with a new MAC. */
 enum dr_rc keyring_write(const struct keyring *k, struct dr_buf *out,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 #include "common/clock.h"
@@ -161,7 +162,7 @@ static enum dr_rc retire(struct keyring *k, unsigned index, struct dr_err *err)
 static bool find_replaced(const struct keyring *k, unsigned *index)
 {
     bool found = false;
-    if (!k->slots[k->opened].recovery) {
+    if (k->opened < k->slot_count && !k->slots[k->opened].recovery) {
         *index = k->opened;
         return true;
     }
@@ -195,4 +196,42 @@ enum dr_rc keyring_change_passphrase(const struct keyring *k, const struct dr_se
     else
         *out = c;
     return rc;
+}
+
+static enum dr_rc check_renewed(const struct keyring *k, const struct keyring *n, const void *json,
+                                size_t len, struct dr_err *err)
+{
+    unsigned char mac[32];
+    enum dr_rc rc = keyring_mac(k, json, len - MAC_TAIL, mac, err);
+    if (rc)
+        return rc;
+    if (strcmp(n->store, k->store) != 0)
+        return keyring_refuse(err, DR_E_KEY, "keyring-store", "keyring.json is of another store");
+    if (n->generations != k->generations)
+        return keyring_refuse(err, DR_E_KEY, "wrong-secret",
+                              "keyring.json holds another generation: its secret is needed again");
+    if (CRYPTO_memcmp(mac, n->mac, sizeof mac) != 0 ||
+        memcmp(n->public, k->public, sizeof n->public) != 0)
+        return keyring_refuse(err, DR_E_KEY, "keyring-mac", "keyring.json was changed: wrong MAC");
+    return DR_OK;
+}
+
+enum dr_rc keyring_renew(const struct keyring *k, const void *json, size_t len,
+                         struct keyring **out, struct dr_err *err)
+{
+    struct keyring *n = dr_xalloc(sizeof *n);
+    enum dr_rc rc = keyring_parse(json, len, n, err);
+    if (!rc)
+        rc = check_renewed(k, n, json, len, err);
+    if (rc) {
+        keyring_free(n);
+        return rc;
+    }
+    dr_secret_set(&n->keys, k->keys.bytes, k->keys.len);
+    for (n->opened = 0; n->opened < n->slot_count; n->opened++)
+        if (k->opened < k->slot_count &&
+            memcmp(n->slots[n->opened].id, k->slots[k->opened].id, SLOT_ID) == 0)
+            break;
+    *out = n;
+    return DR_OK;
 }

@@ -33,7 +33,7 @@ struct keyring_gone { /* a removed slot, one entry a generation */
 struct keyring {
     char store[33];
     unsigned slot_count, generations, gone_count;
-    unsigned opened; /* slot that opened it */
+    unsigned opened; /* slot that opened it; slot_count: removed since */
     struct keyring_slot slots[KEYRING_SLOTS_MAX];
     struct keyring_gone *gone;
     unsigned char public[KEYRING_GENERATIONS_MAX][2][32]; /* manifest, catalog */

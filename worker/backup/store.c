@@ -31,6 +31,8 @@ void store_close(struct store *s)
         (void)close(s->dirfd);
     (void)pthread_mutex_destroy(&s->mutex);
     keyring_free(s->keys);
+    for (unsigned i = 0; i < s->former_count; i++)
+        keyring_free(s->former[i]);
     free(s->items);
     free(s->slots);
     free(s->path);
@@ -173,6 +175,7 @@ static enum dr_rc first_start(struct store *s, const struct dr_secret *secret, u
 
 static enum dr_rc open_keyring(struct store *s, const struct dr_secret *secret, struct dr_err *err)
 {
+    struct keyring *keys = NULL;
     struct dr_err why = {0};
     struct dr_buf b;
     dr_buf_init(&b, KEYRING_JSON_MAX);
@@ -181,7 +184,8 @@ static enum dr_rc open_keyring(struct store *s, const struct dr_secret *secret, 
         rc = missing(err, "keyring.json");
     } else if (rc) {
         rc = dr_fail(err, rc, "%s", why.msg);
-    } else if (!(rc = keyring_open(b.data, b.len, s->id, secret, &s->keys, err))) {
+    } else if (!(rc = keyring_open(b.data, b.len, s->id, secret, &keys, err))) {
+        s->keys = keys;
         (void)SHA256(b.data, b.len, s->keyring_sha256);
     }
     dr_buf_fini(&b);

@@ -6,7 +6,7 @@
 
 #include "worker/backup/store.h"
 
-enum { STORE_LOCK_WAIT_MS = 60000 };
+enum { STORE_FORMER_MAX = 64, STORE_LOCK_WAIT_MS = 60000 };
 
 struct store_item {
     struct store_entry entry; /* entry.bad: why its manifest was not believed when last read */
@@ -18,9 +18,11 @@ struct store {
     char *path;
     int dirfd;
     char id[33];
-    struct keyring *keys;
-    unsigned char keyring_sha256[32]; /* of keyring.json as opened */
+    struct keyring *_Atomic keys;
     pthread_mutex_t mutex;            /* guards what follows; never held while waiting for a lock */
+    unsigned char keyring_sha256[32]; /* of keyring.json as last read */
+    struct keyring *former[STORE_FORMER_MAX]; /* replaced, but borrowed by whoever asked before */
+    unsigned former_count;
     struct catalog_head head;
     struct store_item *items;  /* in the catalog's order */
     size_t count, cap;         /* cap: a power of two */
@@ -29,6 +31,9 @@ struct store {
 
 /* store.c */
 enum dr_rc store_lock_catalog(struct store *s, int *fd, struct dr_err *err) DR_MUST_CHECK;
+
+/* store_keys.c: another process changed the slots of keyring.json; renewed says whether it did. */
+enum dr_rc store_renew_keys(struct store *s, bool *renewed, struct dr_err *err) DR_MUST_CHECK;
 
 /* store_state.c: all with the mutex held. */
 /* Reads head and new records; manifests of new items. INTEGRITY when the catalog went back. */

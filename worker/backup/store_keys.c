@@ -22,6 +22,33 @@ static enum dr_rc unchanged(struct store *s, struct dr_err *err)
     return rc;
 }
 
+enum dr_rc store_renew_keys(struct store *s, bool *renewed, struct dr_err *err)
+{
+    unsigned char digest[32];
+    struct keyring *keys = NULL;
+    struct dr_buf b;
+    dr_buf_init(&b, KEYRING_JSON_MAX);
+    *renewed = false;
+    (void)pthread_mutex_lock(&s->mutex);
+    enum dr_rc rc = disk_read(s->dirfd, "keyring.json", &b, err);
+    if (rc || !SHA256(b.data, b.len, digest) || memcmp(digest, s->keyring_sha256, 32) == 0)
+        goto out;
+    if (s->former_count == STORE_FORMER_MAX)
+        rc = dr_fail(err, DR_E_REFUSED, "keyring.json changed too often: restart the worker");
+    else
+        rc = keyring_renew(s->keys, b.data, b.len, &keys, err);
+    if (!rc) {
+        s->former[s->former_count++] = s->keys;
+        s->keys = keys;
+        memcpy(s->keyring_sha256, digest, sizeof digest);
+        *renewed = true;
+    }
+out:
+    (void)pthread_mutex_unlock(&s->mutex);
+    dr_buf_fini(&b);
+    return rc;
+}
+
 enum dr_rc store_change_keys(struct store *s, const struct keyring *changed, const char *change,
                              struct dr_err *err)
 {

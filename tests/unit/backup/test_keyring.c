@@ -360,6 +360,62 @@ static void reopen(const struct keyring *k, const struct dr_secret *secret, enum
     dr_buf_fini(&out);
 }
 
+static enum dr_rc renew(const struct keyring *k, const struct keyring *from, size_t flip,
+                        struct keyring **out, struct dr_err *err)
+{
+    struct dr_buf b;
+    dr_buf_init(&b, KEYRING_JSON_MAX);
+    assert_int_equal(keyring_write(from, &b, NULL), DR_OK);
+    b.data[flip] ^= flip ? 1 : 0;
+    enum dr_rc rc = keyring_renew(k, b.data, b.len, out, err);
+    dr_buf_fini(&b);
+    return rc;
+}
+
+/* What another process changed is believed by the keys alone, and nothing else is. */
+static void test_renew(void **state)
+{
+    struct dr_secret first = {0}, second = {0};
+    struct keyring *k = NULL, *changed = NULL, *renewed = NULL, *other = NULL, *g2;
+    unsigned char block[KEYRING_BLOCK];
+    struct dr_err err = {0};
+    (void)state;
+    vec_secret("the first passphrase", &first);
+    vec_secret("the second passphrase", &second);
+    assert_int_equal(keyring_create("00112233445566778899aabbccddeeff", &first, 100000, &k, NULL),
+                     DR_OK);
+    assert_int_equal(
+        keyring_create("00112233445566778899aabbccddeeff", &first, 100000, &other, NULL), DR_OK);
+    assert_int_equal(keyring_change_passphrase(k, &second, 100000, "new", &changed, NULL), DR_OK);
+    assert_int_equal(keyring_header_block(changed, block, NULL), DR_OK);
+    assert_false(keyring_knows_block(k, block));
+    assert_int_equal(renew(k, changed, 0, &renewed, NULL), DR_OK);
+    assert_true(keyring_knows_block(renewed, block));
+    assert_memory_equal(renewed->keys.bytes, k->keys.bytes, k->keys.len);
+    reopen(renewed, &second, DR_OK);
+    reopen(renewed, &first, DR_E_KEY);
+    keyring_free(changed); /* the slot it was opened with is gone: the newest one is replaced */
+    assert_int_equal(keyring_change_passphrase(renewed, &first, 100000, "back", &changed, NULL),
+                     DR_OK);
+    assert_int_equal(keyring_slots(changed), 1);
+    reopen(changed, &first, DR_OK);
+    assert_int_equal(renew(k, other, 0, &g2, &err), DR_E_KEY);
+    assert_string_equal(err.reason, "keyring-mac");
+    dr_err_clear(&err);
+    assert_int_equal(renew(k, changed, 140, &g2, &err), DR_E_KEY); /* a letter of the slot */
+    g2 = golden("passphrase");
+    dr_err_clear(&err);
+    assert_int_equal(renew(k, g2, 0, &other, &err), DR_E_KEY);
+    assert_string_equal(err.reason, "keyring-store");
+    keyring_free(g2);
+    keyring_free(k);
+    keyring_free(other);
+    keyring_free(renewed);
+    keyring_free(changed);
+    dr_secret_free(&first);
+    dr_secret_free(&second);
+}
+
 static void test_life_of_a_keyring(void **state)
 {
     struct dr_secret first = {0}, second = {0}, code = {0}, weak = {0};
@@ -422,6 +478,7 @@ int main(void)
                                        cmocka_unit_test(test_negatives),
                                        cmocka_unit_test(test_bounds_come_first),
                                        cmocka_unit_test(test_other_store),
+                                       cmocka_unit_test(test_renew),
                                        cmocka_unit_test(test_life_of_a_keyring)};
     return cmocka_run_group_tests(tests, load, unload);
 }
