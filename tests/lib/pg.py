@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 ROOT = os.geteuid() == 0
@@ -33,6 +34,7 @@ log_line_prefix = '%m [%p] %q%u@%d '
 dynamic_shared_memory_type = mmap
 """
 _templates = {}
+_making = threading.RLock()  # cases may run beside each other
 _temporary = []
 
 
@@ -67,6 +69,11 @@ def _clean():
 
 def template(fill=None, major=None):
     """A stopped data folder, filled by fill(cluster); made once a process."""
+    with _making:
+        return _template(fill, major)
+
+
+def _template(fill, major):
     key = (fill, major)
     if key not in _templates:
         folder = _folder("dr-pgt-")
