@@ -179,6 +179,16 @@ def case_root_gone_is_named(case):
     assert str(case.files) in result["error"]["message"], result
 
 
+def case_store_within_a_root_is_refused(case):
+    case.store(database=False, files=True)
+    inside = case.files / "deep" / "store"
+    inside.mkdir(parents=True)
+    (case.dir / "link").symlink_to(inside)
+    case.worker(BACKUP_DIRECTORY=case.dir / "link")
+    error = case.order("backup", "b", "refused", kind="files")["error"]
+    assert error["kind"] == "preflight" and str(case.files) in error["message"], error
+
+
 def case_killed_worker_leaves_its_backup_to_the_next(case):
     store = case.store()
     bins = tools(case, pg_dump='$REAL/pg_dump "$@"; sleep 2\n')

@@ -128,8 +128,10 @@ static enum dr_rc prove_objects(struct proving *p, struct dr_err *err)
     if (!err->rc)
         return DR_OK;
 failed:
+    if (p->walk.damaged) /* whichever object asked for the next record */
+        i = m->object_count - 1;
     (void)snprintf(p->sums->bad, sizeof p->sums->bad, "%s/%s", m->backup_id, m->objects[i].name);
-    return dr_wrap(err, "%s/%s", m->backup_id, m->objects[i].name);
+    return p->walk.damaged ? err->rc : dr_wrap(err, "%s/%s", m->backup_id, m->objects[i].name);
 }
 
 enum dr_rc prove_backup(struct backup_handle *h, const struct prove_options *o,

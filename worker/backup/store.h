@@ -73,6 +73,11 @@ enum dr_rc store_append(struct store *s, const char *type, const char *backup_id
 enum dr_rc store_keep_result(struct store *s, const char *run, const void *bytes, size_t len,
                              struct dr_err *err);
 
+/* PREFLIGHT when the store lies in one of the roots (NULL-ended): a backup would hold itself, and a
+ * recovery would move the store away. A root that is not there is no matter. */
+enum dr_rc store_apart(const struct store *s, const char *const *roots,
+                       struct dr_err *err) DR_MUST_CHECK;
+
 struct store_entry {
     char backup_id[64], job_id[65], kind[12], class[12];
     char series[MANIFEST_SERIES_MAX + 1];

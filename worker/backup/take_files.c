@@ -122,7 +122,8 @@ static enum dr_rc walk(void *item, struct cancel *cancel, struct dr_err *err)
                                    .tar = &tar,
                                    .on = {on_file, on_root, on_skip, create_index(t->create)},
                                    .cancel = cancel};
-    if (tree_walk(&spec, &sums, err) || create_object_end(t->create, err))
+    if (store_apart(t->o.env->store, spec.roots, err) || tree_walk(&spec, &sums, err) ||
+        create_object_end(t->create, err))
         return err->rc;
     t->sums.files = sums.files;
     t->sums.entries = sums.entries;

@@ -41,8 +41,10 @@ enum dr_rc walk_step(struct walk *w, struct dr_err *err)
 {
     if (w->end)
         return DR_OK;
-    if (index_next(w->index, &w->rec, &w->end, err))
+    if (index_next(w->index, &w->rec, &w->end, err)) {
+        w->damaged = true;
         return dr_wrap(err, "%s/index.drb", handle_manifest(w->handle)->backup_id);
+    }
     if (w->rec.type == INDEX_STREAM)
         w->object = handle_manifest(w->handle)->objects[index_stream_number(w->index)].role;
     return DR_OK;

@@ -22,6 +22,7 @@ struct walk {
     bool end;                                    /* no more: the index is whole */
     walk_fn *record; /* sees what is neither stream nor chunk; may be NULL */
     void *arg;
+    bool damaged;            /* an error was met in index.drb itself, and names it */
     const char *object;      /* whose records these are */
     struct container **list; /* of the object that is open: its own container first */
     unsigned count, own;     /* own: its number in the manifest */

@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/config.h"
 #include "common/mem.h"
+#include "worker/backup/store.h"
 #include "worker/core/pool.h"
 #include "worker/pipe/mounts.h"
 #include "worker/recovery/fs_internal.h"
@@ -140,7 +141,8 @@ static enum dr_rc preflight_item(void *item, struct cancel *cancel, struct dr_er
     unsigned missing = 0;
     (void)cancel;
     if (check_content(f, err) || check_owners(f, err) || check_mounts(f, err) ||
-        check_space(f, err) || swap_open(&spec, &f->swap, err) || swap_check(f->swap, err))
+        store_apart(r->env->store, f->paths, err) || check_space(f, err) ||
+        swap_open(&spec, &f->swap, err) || swap_check(f->swap, err))
         return err->rc;
     for (unsigned i = 0; i < f->root_count; i++)
         missing += swap_created(f->swap, i) || swap_root_fd(f->swap, i) < 0;
