@@ -619,6 +619,29 @@ def case_a_service_that_does_not_stop_leaves_live_untouched(c):
     assert up(c) == ["jobs", "web"] and closed(c, "failed")
 
 
+def case_an_application_that_takes_every_connection_is_no_failure(c):
+    ready(c, worker=False)
+    c.pg.sql("ALTER DATABASE shop CONNECTION LIMIT 2")
+    c.bad = now(c)
+    starter = c.worker()
+    c.backup()  # with that limit
+    c.pg.sql("DELETE FROM basket", "shop")
+    c.kill(starter, signal.SIGTERM)
+    w = c.worker(DR_FAULT="execute.start.done:stop")
+    send(c, "x")
+    stopped(w)
+    sessions = [c.pg.session() for _ in range(2)]
+    w.send_signal(signal.SIGCONT)
+    wait(lambda: c.job("x").get("step") == b"check")
+    time.sleep(1)
+    for s in sessions:
+        s.kill()
+        s.wait()
+    c.until("x", "done", "failed")
+    c.result("x", "done")
+    assert now(c) == c.bad
+
+
 def case_a_failing_check_after_the_swap_rolls_back(c):
     ready(c, worker=False)
     c.worker(DR_FAULT="execute.check.intent:fail")

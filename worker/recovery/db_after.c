@@ -6,9 +6,10 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/core/fiber.h"
 #include "worker/recovery/db_internal.h"
 
-enum { CONNECT_MS = 10000, STATEMENT_MS = 60000 };
+enum { CONNECT_MS = 10000, CONNECT_AGAIN_MS = 250, STATEMENT_MS = 60000 };
 
 enum dr_rc db_after_start(struct recovery *r, struct dr_err *err)
 {
@@ -17,26 +18,40 @@ enum dr_rc db_after_start(struct recovery *r, struct dr_err *err)
     return recovery_services_up(r, err);
 }
 
+/* The application may just be taking every connection there is: that is no reason to roll back. */
+static enum dr_rc connect_app(struct recovery *r, struct pg_conn **out, struct dr_err *err)
+{
+    const struct pg_options o = {.application_name = "drworker check",
+                                 .connect_ms = CONNECT_MS,
+                                 .statement_ms = STATEMENT_MS};
+    int64_t end = dr_clock_ms() + CONNECT_MS;
+    for (;;) {
+        struct dr_err why = {0};
+        if (pg_connect(r->env->loop, r->env->pool, &db_of(r)->app, &o, recovery_cancel(r), out,
+                       &why) == DR_OK)
+            return DR_OK;
+        if (dr_clock_ms() > end || fiber_sleep(CONNECT_AGAIN_MS, recovery_cancel(r))) {
+            *err = why;
+            return dr_wrap(err, "DATABASE_URL after the swap");
+        }
+    }
+}
+
 /* As the application sees it: DATABASE_URL leads to the recovered database, its tables are there
  * and answer. Their rows were proven before; the application may have changed them by now. */
 enum dr_rc db_after_check(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
     struct pg_conn *c = NULL;
-    const struct pg_options o = {.application_name = "drworker check",
-                                 .connect_ms = CONNECT_MS,
-                                 .statement_ms = STATEMENT_MS};
     const json_t *meant = recovery_find_intent(r, "quiesce");
     uint64_t oid = 0, relations = 0,
              expected = (uint64_t)json_integer_value(json_object_get(meant, "relations"));
-    enum dr_rc rc =
-        pg_connect(r->env->loop, r->env->pool, &d->app, &o, recovery_cancel(r), &c, err);
-    if (rc)
-        return dr_wrap(err, "DATABASE_URL after the swap");
-    rc = db_conn_u64(r, c, &oid, err,
-                     "SELECT oid FROM pg_catalog.pg_database WHERE datname = "
-                     "pg_catalog.current_database()",
-                     NULL);
+    if (connect_app(r, &c, err))
+        return err->rc;
+    enum dr_rc rc = db_conn_u64(r, c, &oid, err,
+                                "SELECT oid FROM pg_catalog.pg_database WHERE datname = "
+                                "pg_catalog.current_database()",
+                                NULL);
     if (!rc)
         rc = db_conn_u64(r, c, &relations, err, DB_COUNT_RELATIONS, NULL);
     pg_close(c);
