@@ -109,8 +109,7 @@ struct queue_refusal {
 enum dr_rc queue_new(const struct queue_options *o, struct queue **out,
                      struct dr_err *err) DR_MUST_CHECK;
 void queue_free(struct queue *q);
-/* Connects, starts beat and reaper. */
-enum dr_rc queue_start_service(struct queue *q, struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc queue_start_service(struct queue *q, struct dr_err *err) DR_MUST_CHECK; /* connects */
 void queue_stop_service(struct queue *q);  /* beats end; calls that wait return UNREACHABLE */
 void queue_give_up(struct queue *q);       /* what is under way returns UNREACHABLE */
 bool queue_at_rest(const struct queue *q); /* no fiber of its own runs any more */
