@@ -18,7 +18,7 @@
 #include "worker/backup/disk.h"
 #include "worker/recovery/swap_internal.h"
 
-enum { PLAN_MAX_BYTES = 1 << 30, ROOTS_MAX = 256, HEX_MAX = 2 * 4096 * 256 };
+enum { PLAN_MAX_BYTES = 1 << 30, ROOTS_MAX = SWAP_ROOTS_MAX, HEX_MAX = 2 * 4096 * 256 };
 
 static const char *const kinds[] = {"entry", "stay", "carry"};
 
@@ -204,17 +204,18 @@ static bool read_line(struct reader *in, const char *word, struct swap *s, struc
     return false;
 }
 
-static bool parse(struct reader *in, struct swap *s, struct swap_root *roots)
+bool swap_file_parse(struct swap *s, char *text, char **paths, struct swap_root *roots)
 {
+    struct reader in = {text, paths};
     unsigned count = 0;
     uint64_t lines;
     char *word;
-    if (!read_first_line(in, s))
+    if (!read_first_line(&in, s))
         return false;
-    while ((word = field(in)) && strcmp(word, "end") != 0)
-        if (!read_line(in, word, s, roots, &count))
+    while ((word = field(&in)) && strcmp(word, "end") != 0)
+        if (!read_line(&in, word, s, roots, &count))
             return false;
-    return word && number(in, 10, UINT32_MAX, &lines) && line_end(in) && !*in->at &&
+    return word && number(&in, 10, UINT32_MAX, &lines) && line_end(&in) && !*in.at &&
            lines == count + s->pair_count;
 }
 
@@ -237,13 +238,13 @@ static bool find_ranges(struct swap *s)
 static enum dr_rc load(struct swap *s, struct dr_buf *text, struct dr_err *err)
 {
     struct swap_root *sides = dr_xarray(ROOTS_MAX, sizeof *sides);
-    struct reader in = {(char *)text->data, dr_xarray(ROOTS_MAX + 1, sizeof(char *))};
+    char **paths = dr_xarray(ROOTS_MAX + 1, sizeof *paths);
     enum dr_rc rc = DR_OK;
-    if (!parse(&in, s, sides))
+    if (!text->len || !swap_file_parse(s, (char *)text->data, paths, sides))
         rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames cannot be read");
     else
         rc = swap_open_roots(
-            s, &(struct swap_spec){.roots = (const char *const *)in.paths, .run = s->run}, err);
+            s, &(struct swap_spec){.roots = (const char *const *)paths, .run = s->run}, err);
     for (unsigned i = 0; i < s->count && !rc; i++) {
         s->roots[i].created = sides[i].created;
         s->roots[i].old_side = sides[i].old_side;
@@ -251,9 +252,9 @@ static enum dr_rc load(struct swap *s, struct dr_buf *text, struct dr_err *err)
     }
     if (!rc && !find_ranges(s))
         rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames is not sorted");
-    for (unsigned i = 0; in.paths[i]; i++)
-        free(in.paths[i]);
-    free(in.paths);
+    for (unsigned i = 0; paths[i]; i++)
+        free(paths[i]);
+    free(paths);
     free(sides);
     return rc;
 }

@@ -21,6 +21,8 @@ struct swap_pair {
     uint32_t old_mode, new_mode; /* st_mode: a directory must be writable to be moved */
 };
 
+enum { SWAP_ROOTS_MAX = 256 };
+
 struct swap_side { /* metadata of a root */
     uint32_t mode, uid, gid;
     int64_t mtime_ns;
@@ -65,6 +67,10 @@ enum dr_rc swap_open_roots(struct swap *s, const struct swap_spec *spec,
 struct swap *swap_new(const char *run);
 struct timespec swap_time(int64_t ns);
 struct swap_side swap_side_of(const struct stat *st);
+
+/* swap_file.c: reads a plan into pairs, and paths (SWAP_ROOTS_MAX + 1 slots, freed by the caller)
+ * and sides of its roots; changes text. false: it is none. */
+bool swap_file_parse(struct swap *s, char *text, char **paths, struct swap_root *roots);
 
 /* prune.c: a tree with whatever modes it has, however deep; what is not there is removed. */
 enum dr_rc prune_tree(int dir, const char *name, struct cancel *cancel,
