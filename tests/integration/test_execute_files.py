@@ -577,7 +577,7 @@ def case_sigkill_while_down_is_undone(c):
 
 
 def case_sigkill_at_renames_is_undone(c):
-    kill_all(c, [f"files.swap.rename:{n}" for n in (1, 2, 3, 9, 20)], "failed")
+    kill_all(c, [f"files.swap.rename:{n}" for n in (1, 2, 3, 9, 15)], "failed")
 
 
 def case_sigkill_after_the_swap_is_finished(c):

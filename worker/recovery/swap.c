@@ -246,6 +246,9 @@ static bool is_empty(int dir, const char *but)
     return empty;
 }
 
+/* Empty folders that a swap needs for a while. */
+static const char *const passing[] = {"meta-old", "meta-new", "meta.part", "probe-a", "probe-b"};
+
 bool swap_keeps(const struct swap *s, unsigned root, bool failed)
 {
     const struct swap_root *r = &s->roots[root];
@@ -264,6 +267,8 @@ enum dr_rc swap_stage(struct swap *s, unsigned root, struct cancel *cancel, int 
         return dr_fail(err, DR_E_NEEDS_HUMAN, "root %s: %s holds an old tree", r->path,
                        s->ours_name);
     close_fd(&r->fresh);
+    for (unsigned i = 0; i < sizeof passing / sizeof passing[0]; i++)
+        (void)unlinkat(r->ours, passing[i], AT_REMOVEDIR);
     if (prune_tree(r->ours, "new", cancel, err))
         return dr_wrap(err, "root %s", r->path);
     if (swap_make_part(r, "new", &r->fresh, err))
@@ -299,7 +304,8 @@ static enum dr_rc discard_root(struct swap *s, struct swap_root *r, struct cance
             return dr_wrap(err, "root %s", r->path);
         close_fd(&r->before);
         close_fd(&r->failed);
-        (void)unlinkat(r->ours, "before.part", AT_REMOVEDIR);
+        for (unsigned i = 0; i < sizeof passing / sizeof passing[0]; i++)
+            (void)unlinkat(r->ours, passing[i], AT_REMOVEDIR);
         (void)unlinkat(r->ours, "before", AT_REMOVEDIR); /* only when they are empty */
         (void)unlinkat(r->ours, "failed", AT_REMOVEDIR);
         if (unlinkat(r->fd, s->ours_name, AT_REMOVEDIR) == 0)

@@ -1,8 +1,9 @@
 /* Swap of file trees by entries. Each root holds `.dr-<run>` with `new` (the staged tree), `before`
- * (where the old entries go) and `failed` (what was live in between, after an undo of a committed
- * swap). The plan is a list of pairs: an old entry's inode and a new one's under one name; it
- * stands in a file before the first rename, and after a crash at any rename the inodes tell what
- * happened.
+ * (where the old entries are afterwards) and `failed` (what was live in between, after an undo of a
+ * committed swap). The plan is a list of pairs: an old entry's inode and a new one's under one
+ * name; it stands in a file before the first rename, and after a crash at any rename the inodes
+ * tell what happened. Where the file system can exchange names, the staged folder itself becomes
+ * `before` and one rename serves both entries; else each moves by itself.
  *
  * A direct entry of a root that is a mount point stays in place. Carried paths (what the backup
  * left out on purpose) move from the old tree into the new one and back with it. One owner;

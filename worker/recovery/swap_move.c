@@ -68,14 +68,23 @@ static bool occupied(int dir, const char *name)
     return dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* The folder that holds the new entry while it is not live; -1: none does. */
+static int staged_in(const struct swap_root *r, const struct swap_pair *p)
+{
+    const int folders[] = {r->before, r->fresh, r->failed};
+    for (unsigned i = 0; i < 3; i++)
+        if (is_there(folders[i], p->name, p->new_ino))
+            return folders[i];
+    return -1;
+}
+
 static struct where find(const struct swap *s, const struct swap_pair *p)
 {
     const struct swap_root *r = &s->roots[p->root];
     struct where w = {
         .old_home = is_there(r->fd, p->name, p->old_ino),
         .old_away = is_there(r->before, p->name, p->old_ino),
-        .new_staged =
-            is_there(r->fresh, p->name, p->new_ino) || is_there(r->failed, p->name, p->new_ino),
+        .new_staged = staged_in(r, p) >= 0,
         .new_live = is_there(r->fd, p->name, p->new_ino),
     };
     return w;
@@ -83,44 +92,96 @@ static struct where find(const struct swap *s, const struct swap_pair *p)
 
 /* ---- forward ---- */
 
+/* Attributes of a root, on an empty folder that appears with them, or not at all. */
+static enum dr_rc keep_attributes(struct swap_root *r, int from, const char *name,
+                                  struct dr_err *err)
+{
+    int part = -1, there = -1;
+    if (swap_open_part(r, name, &there, err))
+        return err->rc;
+    if (there >= 0) {
+        (void)close(there);
+        return DR_OK;
+    }
+    enum dr_rc rc = swap_make_part(r, "meta.part", &part, err);
+    if (!rc)
+        rc = inode_copy_xattrs(from, part, err);
+    if (!rc && renameat(r->ours, "meta.part", r->ours, name) != 0)
+        rc = dr_fail_errno(err, DR_E_IO, "make %s", name);
+    if (part >= 0)
+        (void)close(part);
+    return rc ? dr_wrap(err, "root %s", r->path) : DR_OK;
+}
+
+static bool can_exchange(const struct swap_root *r)
+{
+    bool can = mkdirat(r->ours, "probe-a", 0700) == 0 && mkdirat(r->ours, "probe-b", 0700) == 0 &&
+               renameat2(r->ours, "probe-a", r->ours, "probe-b", RENAME_EXCHANGE) == 0;
+    (void)unlinkat(r->ours, "probe-a", AT_REMOVEDIR);
+    (void)unlinkat(r->ours, "probe-b", AT_REMOVEDIR);
+    return can;
+}
+
+/* Where entries can be exchanged, one rename does for two: the staged tree becomes `before`, and
+ * each old entry takes the place of its new one. Else old entries move to a `before` of its own. */
 static enum dr_rc begin_root(struct swap_root *r, struct dr_err *err)
 {
-    int part = -1;
+    if (keep_attributes(r, r->fresh, "meta-new", err) || keep_attributes(r, r->fd, "meta-old", err))
+        return err->rc;
     if (fchmod(r->fresh, 0700) != 0)
         return dr_fail_errno(err, DR_E_IO, "root %s: open the staged tree", r->path);
-    if (r->before >= 0)
-        return DR_OK;
-    /* `before` carries the attributes of the old root: it appears with them, or not at all. */
-    if (swap_make_part(r, "before.part", &part, err) || inode_copy_xattrs(r->fd, part, err)) {
-        if (part >= 0)
-            (void)close(part);
-        return dr_wrap(err, "root %s", r->path);
+    if (r->before < 0 && can_exchange(r)) {
+        if (renameat(r->ours, "new", r->ours, "before") != 0)
+            return dr_fail_errno(err, DR_E_IO, "root %s: make before", r->path);
+        r->before = r->fresh;
+        r->fresh = -1;
     }
-    r->before = part;
-    if (renameat(r->ours, "before.part", r->ours, "before") != 0)
-        return dr_fail_errno(err, DR_E_IO, "root %s: make before", r->path);
+    if (swap_make_part(r, "before", &r->before, err))
+        return err->rc;
+    if (fsync(r->ours) != 0)
+        return dr_fail_errno(err, DR_E_IO, "root %s: sync", r->path);
     return DR_OK;
+}
+
+/* Two entries of one name take each other's place. */
+static int exchange(struct swap_root *r, const struct swap_pair *p)
+{
+    bool old_home = is_there(r->fd, p->name, p->old_ino);
+    uint32_t here = old_home ? p->old_mode : p->new_mode;
+    uint32_t there = old_home ? p->new_mode : p->old_mode;
+    if (renameat2(r->fd, p->name, r->before, p->name, RENAME_EXCHANGE) == 0)
+        return 0;
+    if (errno != EACCES)
+        return -1;
+    if ((S_ISDIR(here) && fchmodat(r->fd, p->name, (here & 07777) | 0700, 0) != 0) ||
+        (S_ISDIR(there) && fchmodat(r->before, p->name, (there & 07777) | 0700, 0) != 0) ||
+        renameat2(r->fd, p->name, r->before, p->name, RENAME_EXCHANGE) != 0)
+        return -1; /* the modes are set right by who undoes */
+    if (S_ISDIR(here) && fchmodat(r->before, p->name, here & 07777, 0) != 0)
+        return -1;
+    return S_ISDIR(there) ? fchmodat(r->fd, p->name, there & 07777, 0) : 0;
 }
 
 static enum dr_rc swap_entry(struct swap *s, const struct swap_pair *p, struct dr_err *err)
 {
     struct swap_root *r = &s->roots[p->root];
-    if (p->old_ino) {
-        if (!is_there(r->fd, p->name, p->old_ino)) {
-            (void)dr_fail(err, DR_E_IO, "root %s: an entry changed while the services were down",
-                          r->path);
-            return dr_err_field(err, "entry", p->name, strlen(p->name));
-        }
-        if (fault_point("files.swap.rename", err))
-            return err->rc;
-        if (move(r->fd, p->name, r->before, p->old_mode) != 0)
-            return cannot(s, p, "move an old entry away", err);
+    bool exchanging = r->fresh < 0;
+    if (p->old_ino && !is_there(r->fd, p->name, p->old_ino)) {
+        (void)dr_fail(err, DR_E_IO, "root %s: an entry changed while the services were down",
+                      r->path);
+        return dr_err_field(err, "entry", p->name, strlen(p->name));
     }
-    if (!p->new_ino)
-        return DR_OK;
     if (fault_point("files.swap.rename", err))
         return err->rc;
-    if (move(r->fresh, p->name, r->fd, p->new_mode) != 0)
+    if (exchanging && p->old_ino && p->new_ino)
+        return exchange(r, p) == 0 ? DR_OK : cannot(s, p, "exchange an entry", err);
+    if (p->old_ino && move(r->fd, p->name, r->before, p->old_mode) != 0)
+        return cannot(s, p, "move an old entry away", err);
+    if (!p->new_ino)
+        return DR_OK;
+    if (p->old_ino && fault_point("files.swap.rename", err))
+        return err->rc;
+    if (move(exchanging ? r->before : r->fresh, p->name, r->fd, p->new_mode) != 0)
         return cannot(s, p, "move a new entry in", err);
     return DR_OK;
 }
@@ -161,13 +222,34 @@ static enum dr_rc set_side(int fd, const struct swap_side *side, struct dr_err *
     return DR_OK;
 }
 
-/* Attributes first, as everywhere: an ACL goes with the mode. */
-static enum dr_rc dress(struct swap_root *r, int from, const struct swap_side *side,
+/* Attributes first, as everywhere: an ACL goes with the mode. Once they were discarded, `before`
+ * has the old ones and the root the new ones. */
+static enum dr_rc dress(struct swap_root *r, const char *kept, const struct swap_side *side,
                         struct dr_err *err)
 {
-    if (inode_copy_xattrs(from, r->fd, err) || set_side(r->fd, side, err))
-        return dr_wrap(err, "root %s", r->path);
-    return DR_OK;
+    int from = -1;
+    enum dr_rc rc = r->ours < 0 ? DR_OK : swap_open_part(r, kept, &from, err);
+    if (!rc && from < 0 && r->before >= 0 && side == &r->old_side)
+        rc = swap_open_part(r, "before", &from, err);
+    if (!rc && from >= 0)
+        rc = inode_copy_xattrs(from, r->fd, err);
+    if (!rc)
+        rc = set_side(r->fd, side, err);
+    if (from >= 0)
+        (void)close(from);
+    return rc ? dr_wrap(err, "root %s", r->path) : DR_OK;
+}
+
+/* `before` is the old tree with all that it had. */
+static enum dr_rc dress_before(struct swap_root *r, struct dr_err *err)
+{
+    int from = -1;
+    if (r->before < 0 || swap_open_part(r, "meta-old", &from, err))
+        return err->rc;
+    enum dr_rc rc = from < 0 ? DR_OK : inode_copy_xattrs(from, r->before, err);
+    if (from >= 0)
+        (void)close(from);
+    return rc;
 }
 
 enum dr_rc swap_run(struct swap *s, struct dr_err *err)
@@ -221,8 +303,8 @@ enum dr_rc swap_finish(struct swap *s, struct dr_err *err)
     if (set_modes(s, err))
         return err->rc;
     for (unsigned i = 0; i < s->count; i++)
-        if (s->roots[i].fresh >= 0 &&
-            dress(&s->roots[i], s->roots[i].fresh, &s->roots[i].new_side, err))
+        if (dress(&s->roots[i], "meta-new", &s->roots[i].new_side, err) ||
+            dress_before(&s->roots[i], err))
             return err->rc;
     return swap_sync(s, err);
 }
@@ -236,9 +318,7 @@ static void find_trees(const struct swap *s, const struct swap_pair *p, int *old
     const struct swap_pair *top = swap_find_entry(s, p->root, p->name);
     struct where w = top ? find(s, top) : (struct where){0};
     *old = w.old_away ? r->before : w.old_home ? r->fd : -1;
-    *new = w.new_live ? r->fd : -1;
-    if (w.new_staged)
-        *new = is_there(r->fresh, top->name, top->new_ino) ? r->fresh : r->failed;
+    *new = w.new_live ? r->fd : top ? staged_in(r, top) : -1;
 }
 
 static bool has(int dir, const struct swap_pair *p, bool any)
@@ -330,18 +410,36 @@ static enum dr_rc entry_back(struct swap *s, const struct swap_pair *p, struct d
 {
     struct swap_root *r = &s->roots[p->root];
     struct where w = find(s, p);
-    if (w.new_live) {
-        if (fault_point("files.swap.undo", err) || swap_make_part(r, "new", &r->fresh, err))
-            return err->rc;
-        if (move(r->fd, p->name, r->fresh, p->new_mode) != 0)
-            return cannot(s, p, "move a new entry out", err);
-    }
-    if (!w.old_away)
+    if (!w.new_live && !w.old_away)
         return DR_OK;
     if (fault_point("files.swap.undo", err))
         return err->rc;
+    if (w.new_live && w.old_away && r->fresh < 0)
+        return exchange(r, p) == 0 ? DR_OK : cannot(s, p, "exchange an entry back", err);
+    if (w.new_live && move(r->fd, p->name, r->fresh < 0 ? r->before : r->fresh, p->new_mode) != 0)
+        return cannot(s, p, "move a new entry out", err);
+    if (!w.old_away)
+        return DR_OK;
+    if (w.new_live && fault_point("files.swap.undo", err))
+        return err->rc;
     if (move(r->before, p->name, r->fd, p->old_mode) != 0)
         return cannot(s, p, "move an old entry back", err);
+    return DR_OK;
+}
+
+/* A `before` without any old entry is the staged tree again. */
+static enum dr_rc rename_back(struct swap *s, unsigned root, struct dr_err *err)
+{
+    struct swap_root *r = &s->roots[root];
+    if (r->before < 0 || r->fresh >= 0)
+        return DR_OK;
+    for (size_t i = 0; i < s->pair_count; i++)
+        if (s->pairs[i].root == root && find(s, &s->pairs[i]).old_away)
+            return DR_OK;
+    if (renameat(r->ours, "before", r->ours, "new") != 0)
+        return dr_fail_errno(err, DR_E_IO, "root %s: name the staged tree", r->path);
+    r->fresh = r->before;
+    r->before = -1;
     return DR_OK;
 }
 
@@ -359,8 +457,8 @@ enum dr_rc swap_undo(struct swap *s, bool committed, struct dr_err *err)
     if (set_modes(s, err))
         return err->rc;
     for (unsigned i = s->count; i-- > 0;)
-        if (s->roots[i].before >= 0 &&
-            dress(&s->roots[i], s->roots[i].before, &s->roots[i].old_side, err))
+        if (dress(&s->roots[i], "meta-old", &s->roots[i].old_side, err) ||
+            (!committed && rename_back(s, i, err)))
             return err->rc;
     return swap_sync(s, err);
 }

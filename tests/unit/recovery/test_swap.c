@@ -185,98 +185,134 @@ static void put(const char *from, const char *to)
     assert_int_equal(rename(from, to), 0);
 }
 
-static const char *const olds[] = {"both", "gone", "link", "locked", "same"};
-static const char *const news[] = {"both", "fresh", "link", "locked", "same"};
+static const char *const names[] = {"both", "fresh", "gone", "link", "locked", "same"};
+enum { NAMES = 6, FRESH = 1, GONE = 2 };
 
-/* As the swap makes it: with the old root's attributes. */
-static void make_before(void)
+static void trade(const char *a, const char *b)
 {
-    char before[128];
-    SH("chmod u+w %s/" OURS "/new && mkdir %s/" OURS "/before", root, root);
-    (void)snprintf(before, sizeof before, "%s/" OURS "/before", root);
-    who(before, "old");
+    struct stat st;
+    if (geteuid() != 0 && lstat(a, &st) == 0 && S_ISDIR(st.st_mode)) {
+        assert_int_equal(chmod(a, 0755), 0); /* killed while both were writable */
+        assert_int_equal(chmod(b, 0755), 0);
+    }
+    assert_int_equal(renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE), 0);
 }
 
-/* The state after a kill: of the moves of all pairs, in order, the first n were made. */
-static void move_some(unsigned n)
+/* As the swap begins: attributes kept aside; `before` is the staged tree, or a folder of its own.
+ */
+static void begin(bool exchanging)
 {
-    char to[256], from[256];
-    make_before();
-    for (char c = 'a'; c <= 'z'; c++)
-        for (unsigned i = 0; i < 5; i++)
-            for (unsigned side = 0; side < 2; side++) {
-                const char *name = side ? news[i] : olds[i];
-                if (name[0] != c || n == 0)
-                    continue;
-                /* both sides of one name stand beside each other: old first */
-                (void)snprintf(from, sizeof from, side ? "%s/" OURS "/new/%s" : "%s/%s", root,
-                               name);
-                (void)snprintf(to, sizeof to, side ? "%s/%s" : "%s/" OURS "/before/%s", root, name);
-                put(from, to);
-                n--;
-            }
+    char old[128], new[128];
+    SH("cd %s/" OURS " && chmod u+w new && mkdir meta-old meta-new", root);
+    (void)snprintf(old, sizeof old, "%s/" OURS "/meta-old", root);
+    (void)snprintf(new, sizeof new, "%s/" OURS "/meta-new", root);
+    who(old, "old");
+    who(new, "new");
+    if (exchanging)
+        SH("cd %s/" OURS " && mv new before", root);
+    else
+        SH("mkdir %s/" OURS "/before", root);
+}
+
+/* How far one pair came: 0 not at all, 1 the old entry moved away, 2 the new one in, too. */
+static void move_pair(unsigned i, unsigned how, bool exchanging)
+{
+    char home[256], away[256], fresh[256];
+    (void)snprintf(home, sizeof home, "%s/%s", root, names[i]);
+    (void)snprintf(away, sizeof away, "%s/" OURS "/before/%s", root, names[i]);
+    (void)snprintf(fresh, sizeof fresh, "%s/" OURS "/%s/%s", root, exchanging ? "before" : "new",
+                   names[i]);
+    if (exchanging && i != FRESH && i != GONE) {
+        if (how == 2)
+            trade(home, away);
+        return;
+    }
+    if (how >= 1 && i != FRESH)
+        put(home, away);
+    if (how == 2 && i != GONE)
+        put(fresh, home);
+}
+
+/* Some state of a killed swap, seen by a successor that knows the plan only. */
+static void undo_from(const unsigned how[NAMES], bool exchanging, int expected)
+{
+    char *before = snapshot(root), *now;
+    stage();
+    plan();
+    ok(swap_save(swap, dirfd_base, "plan", sha, &err));
+    begin(exchanging);
+    for (unsigned i = 0; i < NAMES; i++)
+        move_pair(i, how[i], exchanging);
+    reopen();
+    enum swap_state state = observe();
+    if (expected >= 0 && (int)state != expected)
+        fail_msg("state %d of %u%u%u%u%u%u, %d", state, how[0], how[1], how[2], how[3], how[4],
+                 how[5], exchanging);
+    ok(swap_undo(swap, false, &err));
+    if (observe() != SWAP_BEFORE)
+        fail_msg("undone from %u%u%u%u%u%u, %d", how[0], how[1], how[2], how[3], how[4], how[5],
+                 exchanging);
+    ok(swap_undo(swap, false, &err));   /* twice is once */
+    SH("touch -d @1000000.5 %s", root); /* our own moves above changed it */
+    now = snapshot(root);
+    assert_string_equal(before, now);
+    free(now);
+    free(before);
+    ok(swap_discard(swap, NULL, &err));
+    SH("test ! -e %s/" OURS, root);
+    swap_close(swap);
+    swap = NULL;
 }
 
 static void a_crash_at_any_rename_is_undone(void **state)
 {
     (void)state;
-    for (unsigned n = 0; n <= 10; n++) {
-        char *before = snapshot(root), *now;
-        stage();
-        plan();
-        ok(swap_save(swap, dirfd_base, "plan", sha, &err));
-        move_some(n);
-        reopen();
-        assert_int_equal(observe(), n == 0 ? SWAP_BEFORE : n == 10 ? SWAP_AFTER : SWAP_MIXED);
-        ok(swap_undo(swap, false, &err));
-        assert_int_equal(observe(), SWAP_BEFORE);
-        ok(swap_undo(swap, false, &err));   /* twice is once */
-        SH("touch -d @1000000.5 %s", root); /* our own moves above changed it */
-        now = snapshot(root);
-        assert_string_equal(before, now);
-        free(now);
-        free(before);
-        ok(swap_discard(swap, NULL, &err));
-        swap_close(swap);
-        swap = NULL;
-    }
+    for (unsigned exchanging = 0; exchanging < 2; exchanging++)
+        for (unsigned n = 0; n <= 2 * NAMES; n++) {
+            unsigned how[NAMES];
+            for (unsigned i = 0; i < NAMES; i++)
+                how[i] = n >= 2 * i + 2 ? 2 : n > 2 * i ? 1 : 0;
+            undo_from(how, exchanging, n == 0 ? SWAP_BEFORE : n == 2 * NAMES ? SWAP_AFTER : -1);
+        }
 }
 
 /* Power loss over several file systems: each pair for itself may be anywhere. */
 static void any_mixture_is_undone(void **state)
 {
-    static const char *const names[] = {"both", "link", "locked", "same", "gone", "fresh"};
     (void)state;
-    for (unsigned seed = 0; seed < 729; seed += 7) {
-        char *before = snapshot(root), *now;
-        unsigned x = seed;
-        stage();
-        plan();
-        ok(swap_save(swap, dirfd_base, "plan", sha, &err));
-        make_before();
-        for (unsigned i = 0; i < 6; i++, x /= 3) {
-            char old[256], away[256], fresh[256];
-            (void)snprintf(old, sizeof old, "%s/%s", root, names[i]);
-            (void)snprintf(away, sizeof away, "%s/" OURS "/before/%s", root, names[i]);
-            (void)snprintf(fresh, sizeof fresh, "%s/" OURS "/new/%s", root, names[i]);
-            if (x % 3 >= 1 && i != 5)
-                put(old, away);
-            if (x % 3 == 2 && i != 4)
-                put(fresh, old);
-        }
-        reopen();
-        (void)observe();
-        ok(swap_undo(swap, false, &err));
-        assert_int_equal(observe(), SWAP_BEFORE);
-        SH("touch -d @1000000.5 %s", root);
-        now = snapshot(root);
-        assert_string_equal(before, now);
-        free(now);
-        free(before);
-        ok(swap_discard(swap, NULL, &err));
-        swap_close(swap);
-        swap = NULL;
+    for (unsigned seed = 0; seed < 729; seed += 11) {
+        unsigned how[NAMES], x = seed;
+        for (unsigned i = 0; i < NAMES; i++, x /= 3)
+            how[i] = x % 3;
+        undo_from(how, seed % 2, -1);
     }
+}
+
+/* A taker finds all renames done and nothing else. */
+static void the_rest_of_a_swap_can_be_done_by_others(void **state)
+{
+    static const unsigned all[NAMES] = {2, 2, 2, 2, 2, 2};
+    char staged[128], *after, *now;
+    (void)state;
+    stage();
+    (void)snprintf(staged, sizeof staged, "%s/" OURS "/new", root);
+    after = snapshot(staged);
+    plan();
+    ok(swap_save(swap, dirfd_base, "plan", sha, &err));
+    begin(true);
+    for (unsigned i = 0; i < NAMES; i++)
+        move_pair(i, all[i], true);
+    reopen();
+    assert_int_equal(observe(), SWAP_AFTER);
+    ok(swap_finish(swap, &err));
+    ok(swap_discard(swap, NULL, &err));
+    if (geteuid() == 0) { /* else our own moves left modes */
+        now = snapshot(root);
+        assert_string_equal(after, now);
+        free(now);
+    }
+    SH("cd %s/" OURS " && test \"$(ls)\" = before && grep -q old before/same/file", root);
+    free(after);
 }
 
 static void what_was_live_in_between_is_kept(void **state)
@@ -464,6 +500,10 @@ static void mounts_in_a_child(void)
     demand(4, swap_open(&spec, &swap, &err) == DR_OK);
     demand(5, swap_stage(swap, 0, NULL, &fd, &err) == DR_OK);
     demand(6, mkdirat(fd, "same", 0755) == 0);
+    demand(20, mkdirat(fd, "mnt", 0755) == 0);
+    demand(21, swap_check(swap, &err) == DR_E_PREFLIGHT && strstr(err.msg, "is mounted now"));
+    demand(22, unlinkat(fd, "mnt", AT_REMOVEDIR) == 0);
+    err = (struct dr_err){0};
     demand(7, swap_check(swap, &err) == DR_OK);
     demand(8, swap_plan(swap, false, &err) == DR_OK);
     demand(9, swap_run(swap, &err) == DR_OK);
@@ -471,10 +511,6 @@ static void mounts_in_a_child(void)
     demand(11, stat(direct, &st) == 0 && mkdirat(AT_FDCWD, other, 0755) != 0);
     demand(12, swap_undo(swap, true, &err) == DR_OK);
     demand(13, stat(direct, &st) == 0 && fstatat(fd, "../failed/mnt", &st, 0) != 0);
-    demand(14, mkdirat(fd, "mnt", 0755) == 0);
-    demand(15, swap_check(swap, &err) == DR_E_PREFLIGHT && strstr(err.msg, "is mounted now"));
-    demand(16, unlinkat(fd, "mnt", AT_REMOVEDIR) == 0);
-    err = (struct dr_err){0};
     demand(17, mount(other, deep, NULL, MS_BIND, NULL) == 0);
     demand(18, swap_check(swap, &err) == DR_E_PREFLIGHT && strstr(err.msg, deep));
 }
@@ -497,6 +533,7 @@ int main(void)
         T(the_new_tree_comes_in_and_the_old_one_back),
         T(a_crash_at_any_rename_is_undone),
         T(any_mixture_is_undone),
+        T(the_rest_of_a_swap_can_be_done_by_others),
         T(what_was_live_in_between_is_kept),
         T(carried_paths_move_over_and_back),
         T(a_changed_entry_stops_the_swap),
