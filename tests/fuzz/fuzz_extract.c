@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/mem.h"
+#include "tests/unit/pipe/tar_maker.h"
 #include "worker/pipe/extract.h"
 
 enum { RECORDS_MAX = 64, CONTENT_MAX = 1 << 20 };
@@ -30,6 +31,13 @@ static void demand(int what)
         abort();
 }
 
+static void clean(void)
+{
+    char command[64];
+    (void)snprintf(command, sizeof command, "rm -rf %s", base);
+    (void)!system(command);
+}
+
 static void make_base(void)
 {
     demand(mkdtemp(base) != NULL);
@@ -37,6 +45,7 @@ static void make_base(void)
     int fd = openat(base_fd, "canary", O_CREAT | O_WRONLY, 0600);
     demand(write(fd, "alive", 5) == 5);
     (void)close(fd);
+    (void)atexit(clean);
 }
 
 static struct pipe_bytes copy(const char *s)
@@ -93,6 +102,44 @@ static enum dr_rc give(void *arg, const void **bytes, size_t *len, struct dr_err
     return DR_OK;
 }
 
+/* A path of up to four parts, chosen by the bytes. */
+static char *some_path(const uint8_t **data, size_t *size)
+{
+    static const char *const parts[] = {"r", "a", "b", "..", ".", "", "c/d", "/", "r/a"};
+    char *path = dr_xalloc(64);
+    for (unsigned n = 0; *size && n < 4; n++) {
+        uint8_t byte = *(*data)++;
+        (*size)--;
+        (void)strcat(strcat(path, n ? "/" : ""), parts[byte % 9]);
+        if (byte & 0x80)
+            break;
+    }
+    return path;
+}
+
+/* Well-formed entries in any order: input and records in one. */
+static void make_tar(const uint8_t *data, size_t size)
+{
+    static const char types[] = "fdlhpd";
+    static const unsigned char end_of_tar[1024];
+    fresh();
+    while (size && file_count < RECORDS_MAX) {
+        char type = types[*data % 6];
+        data++, size--;
+        char *path = some_path(&data, &size), *what = some_path(&data, &size);
+        struct pipe_file *f = add(path, type, what);
+        if (type == 'h')
+            f->size = size ? *data % 8 : 0;
+        if (!f->target.data)
+            free(what);
+    }
+    dr_buf_add(&tar, end_of_tar, sizeof end_of_tar);
+    count = file_count;
+    if (count)
+        memcpy(records, files, count * sizeof *records);
+    input = (struct pipe_bytes){tar.data, tar.len};
+}
+
 static void check_outside(void)
 {
     char text[8] = {0}, path[64];
@@ -122,8 +169,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct extract_spec spec = {
         .tar = &source, .roots = &root, .root_count = 1, .next = next};
     count = at = 0;
-    index_of(data, size);
-    input = (struct pipe_bytes){data, size};
+    if (size && (*data & 1)) {
+        dr_buf_init(&tar, 1 << 20);
+        make_tar(data + 1, size - 1);
+    } else {
+        index_of(data, size);
+        input = (struct pipe_bytes){data, size};
+    }
     if (extract_tree(&spec, NULL, &err) != DR_OK)
         demand(err.rc != DR_OK && err.rc != DR_E_BUG);
     check_outside();
@@ -131,6 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         free((void *)(uintptr_t)records[i].path.data);
         free((void *)(uintptr_t)records[i].target.data);
     }
+    dr_buf_fini(&tar);
     (void)close(fd);
     (void)snprintf(command, sizeof command, "chmod -R u+rwx %s/new 2>/dev/null; rm -rf %s/new",
                    base, base);

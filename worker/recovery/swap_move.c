@@ -78,15 +78,22 @@ static int staged_in(const struct swap_root *r, const struct swap_pair *p)
     return -1;
 }
 
+static uint64_t inode_at(int dir, const char *name)
+{
+    struct stat st;
+    return dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+}
+
 static struct where find(const struct swap *s, const struct swap_pair *p)
 {
     const struct swap_root *r = &s->roots[p->root];
+    uint64_t home = inode_at(r->fd, p->name), before = inode_at(r->before, p->name);
     struct where w = {
-        .old_home = is_there(r->fd, p->name, p->old_ino),
-        .old_away = is_there(r->before, p->name, p->old_ino),
-        .new_staged = staged_in(r, p) >= 0,
-        .new_live = is_there(r->fd, p->name, p->new_ino),
+        .old_home = p->old_ino && home == p->old_ino,
+        .old_away = p->old_ino && before == p->old_ino,
+        .new_live = p->new_ino && home == p->new_ino,
     };
+    w.new_staged = !w.new_live && staged_in(r, p) >= 0;
     return w;
 }
 
