@@ -151,6 +151,19 @@ def case_sigkill_is_taken_over(c):
     assert c.r.hget("{dr}:stat", "done") == b"40"
 
 
+def case_sigkill_with_the_lease_as_shipped(c):
+    """The one test that waits as long as the default lets it: 22 s at the most, and the job itself."""
+    now = c.r.time()  # workers swept until now: no hold-off after an outage
+    c.r.hset("{dr}:reap", mapping={"last": now[0] * 1000 + now[1] // 1000, "hold": 0})
+    first = c.worker(DR_LEASE_MS=None)
+    c.push("noop", noop("slow", sleep_ms=2000))
+    c.until("slow", "running")
+    c.worker(DR_LEASE_MS=None)
+    c.kill(first)
+    c.until("slow", "done", seconds=25)
+    assert c.job("slow")["n"] == b"2"
+
+
 def case_paused_worker_wakes_to_a_stale_result(c):
     first = c.worker()
     c.push("noop", noop("p", sleep_ms=300))
