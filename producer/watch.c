@@ -1,4 +1,5 @@
-/* watch: a job live until its end, as a bar on a terminal, as JSON lines otherwise. */
+/* watch: a job live until its end, as a bar on a terminal, as JSON lines otherwise; then what
+ * became of it in words, beside the JSON lines on standard error, with --json not at all. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/str.h"
+#include "producer/account.h"
 #include "producer/cmd.h"
 
 enum {
@@ -166,6 +168,15 @@ static enum dr_rc wait_news(struct cmd *c, const char *id, char last[2][32], int
     return DR_OK;
 }
 
+static int tell_end(struct cmd *c, const char *id, const struct shown *s, bool terminal)
+{
+    if (terminal)
+        (void)printf("\n%s: %s\n", id, s->outcome[0] ? s->outcome : s->st);
+    if (!c->json)
+        account_print(c, id, terminal ? stdout : stderr);
+    return exit_code(s);
+}
+
 int cmd_watch_job(struct cmd *c, const char *id)
 {
     struct shown now = {0}, before = {0};
@@ -190,11 +201,8 @@ int cmd_watch_job(struct cmd *c, const char *id)
             show(id, &now, terminal);
         first = false;
         before = now;
-        if (ended(now.st)) {
-            if (terminal)
-                (void)printf("\n%s: %s\n", id, now.outcome[0] ? now.outcome : now.st);
-            return exit_code(&now);
-        }
+        if (ended(now.st))
+            return tell_end(c, id, &now, terminal);
         if (!now.st[0] && dr_clock_ms() - began > NO_RECORD_MS) {
             (void)dr_fail(&err, DR_E_NOT_FOUND, "no job %s", id);
             break;

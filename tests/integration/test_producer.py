@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """drproducer: every command, what it sends, what it prints, its exit codes."""
 import json
+import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -186,7 +188,8 @@ def case_waiting_may_time_out_and_the_job_goes_on(c):
 
 def case_watch_waits_for_a_worker(c):
     jid = c.cli("noop").strip()
-    p = subprocess.Popen([BIN / "drproducer", "watch", jid], env={"REDIS_URL": c.url}, stdout=subprocess.PIPE)
+    p = subprocess.Popen([BIN / "drproducer", "watch", jid], env={"REDIS_URL": c.url}, stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL)
     assert b"queued" in p.stdout.readline()
     c.worker()
     assert p.wait(20) == 0
@@ -201,6 +204,113 @@ def case_hostile_names_reach_no_terminal(c):
     c.until("h", "dead")
     for words in (["status", "h"], ["status", "h", "--json"], ["jobs"]):
         assert "\x1b" not in c.cli(*words)
+
+
+def ended(c, jid, st, res=None, err=None):
+    """Writes the record of a job that has ended so."""
+    fields = {"st": st, "outcome": (res or {}).get("outcome", "")}
+    fields |= {"res": msgpack.packb(res)} if res is not None else {}
+    c.r.hset("{dr}:job:" + jid, mapping=fields | ({"err": msgpack.packb(err)} if err else {}))
+
+
+def account(c, jid, code=0, words=()):
+    """What `watch` says of it beside the JSON lines, and those."""
+    p = subprocess.run([BIN / "drproducer", "watch", jid, *words], env={"REDIS_URL": c.url}, capture_output=True,
+                       check=False, timeout=60)
+    assert p.returncode == code, p
+    assert json.loads(p.stdout)["job"] == jid, p.stdout
+    return p.stderr.decode()
+
+
+DRY = {"outcome": "done", "summary": "dry run: it could be", "eta_ms": 4321, "eta_from": "a guess",
+       "emergency_possible": True}
+PLAN = [{"step": "restore", "does": "restores it beside shop"}, {"step": "swap", "does": "two renames"}]
+
+
+def case_a_dry_run_tells_what_the_database_would_lose(c):
+    tables = {"public.orders": {"live": 12, "backup": 9, "lost": 3}, "public.broken": {"live": None, "backup": 7, "lost": 0}}
+    loss = {"rows": 3, "live_rows": 12, "backup_rows": 16, "tables_differing": 5, "tables": tables}
+    ended(c, "dry", "done", DRY | {"plan": PLAN, "would_lose": loss})
+    lines = [line.split() for line in account(c, "dry").splitlines()]
+    assert lines == [words.split() for words in (
+        "dry run: it could be", "plan:", "restore restores it beside shop", "swap two renames",
+        "would be lost: 3 rows", "rows of live backup lost", "public.orders 12 9 3", "public.broken ? 7 0",
+        "... and 3 more tables that differ", "all tables 12 16 3", "would take about 4.3 s (estimated from: a guess)",
+        "an emergency backup of live before the swap is possible")], lines
+    assert account(c, "dry", words=["--json"]) == ""
+
+
+def case_a_dry_run_tells_which_files_would_be_lost(c):
+    loss = {"changed": 30, "added": 20, "bytes": 2_500_000, "live_entries": 90, "returning": 4, "carried": 1,
+            "files": [f"/srv/{i}" for i in range(45)]}
+    ended(c, "dry", "done", DRY | {"plan": PLAN, "would_lose": loss, "emergency_possible": False, "live_damage": "EIO"})
+    text = account(c, "dry")
+    assert "would be lost: 30 changed and 20 added files, 2.5 MB, of 90 entries; 4 come back, 1 stay" in text
+    assert text.count("/srv/") == 40 and "... and 10 more\n" in text
+    assert "live is damaged: EIO\n" in text and "is not possible\n" in text
+
+
+def case_a_recovery_tells_its_downtime_and_what_it_keeps(c):
+    res = {"outcome": "done", "summary": "database shop recovered", "total_ms": 4200, "emergency_backup_id": "EB",
+           "downtime_ms": {"total": 108, "services": 100, "ours": 8},
+           "kept_old": [{"what": "shop__before_x", "until": "2026-01-02T03:04:05.678Z", "note": "ALTER opens it"},
+                        {"what": "/srv/.dr-x/before", "until": None, "note": "the tree"}]}
+    ended(c, "done", "done", res)
+    assert account(c, "done").splitlines() == [
+        "database shop recovered", "downtime 108 ms, of it services 100 ms; in all 4.2 s", "emergency backup EB",
+        "kept: shop__before_x, until 2026-01-02T03:04:05.678Z (ALTER opens it)",
+        "kept: /srv/.dr-x/before, without expiry (the tree)"]
+    failed = {"outcome": "rolled_back", "summary": "taken back", "emergency_backup_id": None,
+              "emergency_backup_error": "no space", "error": {"kind": "tool", "step": "verify", "message": "pg_restore: 1"}}
+    ended(c, "failed", "failed", res | failed | {"kept_old": []}, err=failed["error"])
+    assert account(c, "failed", 8).splitlines() == [
+        "taken back", "downtime 108 ms, of it services 100 ms; in all 4.2 s", "no emergency backup: no space",
+        "error: tool at step verify: pg_restore: 1"]
+    ended(c, "early", "failed", res | {"outcome": "failed", "summary": "", "emergency_backup_id": None, "kept_old": [],
+                                       "downtime_ms": {"total": 0}, "error": {"kind": "locked", "message": "busy"}})
+    assert account(c, "early", 1) == "error: locked: busy\n"
+
+
+def case_what_never_ran_and_what_lies_in_the_store(c):
+    c.worker()
+    c.push("noop", {"id": "bad", "t": "noop", "a": {"x": 1}})
+    c.until("bad", "dead")
+    text = account(c, "bad", 1)
+    assert text.startswith("error: ") and "[a.x=" in text and text.count("\n") == 1, text
+    ended(c, "long", "done", {"outcome": "done", "summary": "much", "uri": "results/abc.msgpack", "sha256": "0" * 64})
+    assert account(c, "long") == "much\nthe result is long and lies in the store: BACKUP_DIRECTORY/results/abc.msgpack\n"
+    ended(c, "cut", "done", {"outcome": "done", "note": "cut: 70000 bytes"})
+    assert account(c, "cut") == "the result is cut: 70000 bytes\n"
+
+
+def case_a_hostile_result_is_text_and_has_an_end(c):
+    odd = "\x1b[31m\x07\r\n\x7f\x9b\u2028\u202e\u2066é"
+    loss = {"rows": 1, "tables_differing": 1, "tables": {odd * 100: {"live": odd, "backup": -1, "lost": 1.5}}}
+    kept = [{"what": odd, "note": "n" * 5000}] * 500
+    for more in ({"plan": [{"step": odd, "does": odd}] * 500, "would_lose": loss}, {"plan": 7, "would_lose": []},
+                 {"plan": [], "would_lose": {"files": [odd] * 500, "added": 500}}, {"downtime_ms": {}, "kept_old": kept},
+                 {"error": {"kind": odd, "step": odd, "message": odd, "field": odd, "value": odd}, "uri": odd}):
+        ended(c, "odd", "done", {"outcome": "done", "summary": odd, "error": 1} | more)
+        text = account(c, "odd")
+        assert not set(text.replace("\n", "")) & set(odd[0:1] + "\x07\r\x7f\x9b\u2028\u202e\u2066"), text
+        assert len(text) < 50_000 and text.count("\n") < 60, (len(text), text.count("\n"))
+    whole = msgpack.packb({"outcome": "done", "plan": PLAN, "would_lose": loss, "summary": "s"})
+    for cut in range(len(whole)):
+        c.r.hset("{dr}:job:odd", mapping={"st": "done", "outcome": "done", "res": whole[:cut]})
+        if cut % 7 == 0:
+            account(c, "odd")
+
+
+def case_a_terminal_gets_the_bar_and_the_account(c):
+    ended(c, "dry", "done", DRY | {"plan": PLAN})
+    for words, told in (((), True), (("--json",), False)):
+        ours, theirs = pty.openpty()
+        p = subprocess.run([BIN / "drproducer", "watch", "dry", *words], env={"REDIS_URL": c.url}, stdout=theirs,
+                           stderr=subprocess.PIPE, check=True, timeout=60)
+        os.close(theirs)
+        text = os.read(ours, 65536).decode()
+        os.close(ours)
+        assert p.stderr == b"" and ("dry: done" in text) == told and ("two renames" in text) == told, text
 
 
 if __name__ == "__main__":
