@@ -71,7 +71,8 @@ static size_t header(unsigned char *out, unsigned minor)
 static void run(struct outcome *o, const unsigned char *bytes, size_t len, size_t cut)
 {
     static const unsigned char key[32] = {1};
-    struct pgarchive_events on = {on_table, on_sequence, on_blobs, o};
+    struct pgarchive_events on = {
+        .table = on_table, .sequence = on_sequence, .blobs = on_blobs, .arg = o};
     struct pgarchive *a = NULL;
     struct dr_err err = {0};
 

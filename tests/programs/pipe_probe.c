@@ -122,7 +122,7 @@ static size_t take(size_t most)
 
 static enum dr_rc dump(const unsigned char key[32], size_t cut, struct dr_err *err)
 {
-    struct pgarchive_events on = {on_table, on_sequence, on_blobs, NULL};
+    struct pgarchive_events on = {.table = on_table, .sequence = on_sequence, .blobs = on_blobs};
     struct pgarchive *a = NULL;
     enum dr_rc rc = pgarchive_new(key, &on, &a, err);
 

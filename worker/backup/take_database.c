@@ -140,7 +140,8 @@ static enum dr_rc dump(struct take *t, struct pg_child_env *env, const char *bin
     unsigned char key[32];
     char path[4096], use[128];
     struct pgarchive *tap = NULL;
-    const struct pgarchive_events on = {on_table, on_sequence, on_blobs, t};
+    const struct pgarchive_events on = {
+        .table = on_table, .sequence = on_sequence, .blobs = on_blobs, .arg = t};
     (void)snprintf(use, sizeof use, "--snapshot=%s", snapshot);
     char wait[48];
     (void)snprintf(wait, sizeof wait, "--lock-wait-timeout=%ds", LOCK_WAIT_S);

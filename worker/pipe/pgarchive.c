@@ -8,7 +8,7 @@
 #include "common/mem.h"
 #include "worker/pipe/pgarchive_internal.h"
 
-enum dr_rc pgarchive_new(const unsigned char row_key[32], const struct pgarchive_events *on,
+enum dr_rc pgarchive_new(const unsigned char *row_key, const struct pgarchive_events *on,
                          struct pgarchive **out, struct dr_err *err)
 {
     struct pgarchive *a = dr_try_alloc(sizeof *a);
@@ -16,7 +16,9 @@ enum dr_rc pgarchive_new(const unsigned char row_key[32], const struct pgarchive
     if (!a)
         return dr_fail(err, DR_E_NOMEM, "reader of dump archives");
     a->on = *on;
-    memcpy(a->row_key, row_key, sizeof a->row_key);
+    a->digests = row_key != NULL;
+    if (row_key)
+        memcpy(a->row_key, row_key, sizeof a->row_key);
     a->raw_len = PGARCHIVE_MAGIC_LEN;
     dr_buf_init(&a->text, PGARCHIVE_COPY_MAX);
     dr_buf_init(&a->entry.tag, PGARCHIVE_COPY_MAX);
@@ -25,7 +27,7 @@ enum dr_rc pgarchive_new(const unsigned char row_key[32], const struct pgarchive
     dr_buf_init(&a->entry.copy, PGARCHIVE_COPY_MAX);
     dr_buf_init(&a->entry.schema, PGARCHIVE_COPY_MAX);
     pgarchive_items_init(&a->items);
-    digest_rows_init(&a->blobs, row_key);
+    digest_rows_init(&a->blobs, a->row_key);
     *out = a;
     return DR_OK;
 }
@@ -65,13 +67,21 @@ enum dr_rc pgarchive_feed(struct pgarchive *a, const void *bytes, size_t len, st
     const unsigned char *p = bytes, *end = p + len;
 
     while (p < end && a->at != IGNORED && !a->wrong[0]) {
-        size_t left = (size_t)(end - p);
+        size_t left = (size_t)(end - p), n;
         if (a->in_string)
-            p += pgarchive_toc_string(a, p, left);
+            n = pgarchive_toc_string(a, p, left);
         else if (a->left)
-            p += pgarchive_data_feed(a, p, left);
+            n = pgarchive_data_feed(a, p, left);
         else
-            p += pgarchive_toc_small(a, p, left);
+            n = pgarchive_toc_small(a, p, left);
+        p += n;
+        a->passed += n;
+        if (a->block_begun && !a->wrong[0] && a->on.block) {
+            const struct pgarchive_place place = {a->block_entry_at, a->block_at, a->offset_size};
+            if (a->on.block(a->on.arg, &place, err))
+                return err->rc;
+        }
+        a->block_begun = false;
     }
     if (a->wrong[0])
         return dr_fail(err, DR_E_MALFORMED, "dump archive: %s", a->wrong);
@@ -104,7 +114,7 @@ enum dr_rc pgarchive_finish(struct pgarchive *a, struct pgarchive_sums *out, str
     check_end(a);
     if (a->wrong[0])
         return dr_fail(err, DR_E_MALFORMED, "dump archive: %s", a->wrong);
-    if (pgarchive_supported(a)) {
+    if (pgarchive_supported(a) && a->digests) {
         digest_rows_sums(&a->blobs, &count, o.digest);
         rc = pgarchive_items_report(&a->items, &a->on, &sums, err);
         if (!rc && a->on.blobs)

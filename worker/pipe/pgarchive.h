@@ -29,10 +29,19 @@ struct pgarchive;
 
 /* Called by pgarchive_finish, tables and sequences in the order of the table of contents, then
  * blobs once. Any may be NULL. A return other than DR_OK ends it. */
+/* A data block that begins, and where the table of contents says so: offset_size + 1 bytes at
+ * entry_at, a flag and a little-endian position. A dump that went through a pipe has none there. */
+struct pgarchive_place {
+    uint64_t entry_at, block_at; /* bytes from the archive's begin */
+    unsigned offset_size;
+};
+
 struct pgarchive_events {
     enum dr_rc (*table)(void *arg, const struct pipe_table *t, struct dr_err *err);
     enum dr_rc (*sequence)(void *arg, const struct pipe_sequence *q, struct dr_err *err);
     enum dr_rc (*blobs)(void *arg, const struct pipe_blobs *o, struct dr_err *err);
+    /* From within pgarchive_feed, as the block's head has passed. */
+    enum dr_rc (*block)(void *arg, const struct pgarchive_place *p, struct dr_err *err);
     void *arg;
 };
 
@@ -47,7 +56,8 @@ struct pgarchive_sums {
     uint64_t tables, sequences, rows;
 };
 
-enum dr_rc pgarchive_new(const unsigned char row_key[32], const struct pgarchive_events *on,
+/* row_key NULL: rows are not digested; only `block` is told. */
+enum dr_rc pgarchive_new(const unsigned char *row_key, const struct pgarchive_events *on,
                          struct pgarchive **out, struct dr_err *err) DR_MUST_CHECK;
 void pgarchive_free(struct pgarchive *a);
 /* MALFORMED, or DR_OK. After an error every call gives it again. */

@@ -44,7 +44,9 @@ void pgarchive_data_block(struct pgarchive *a, uint32_t id)
              i->kind != ITEM_OTHER)
         pgarchive_wrong(a, "data of %s (entry %u) in a block of type %u", name, id, a->block);
     i->done = true;
-    a->table = i->kind == ITEM_TABLE && i->is_copy ? i : NULL;
+    a->block_begun = true;
+    a->block_entry_at = i->entry_at;
+    a->table = i->kind == ITEM_TABLE && i->is_copy && a->digests ? i : NULL;
     digest_rows_init(&a->rows, a->row_key);
     a->at = a->block == PGARCHIVE_BLOCK_BLOBS ? BLOB_OID : PIECE;
 }
@@ -96,7 +98,7 @@ size_t pgarchive_data_feed(struct pgarchive *a, const unsigned char *p, size_t l
 {
     size_t n = a->left < len ? (size_t)a->left : len;
 
-    if (a->at == BLOB_PIECE) {
+    if (a->at == BLOB_PIECE && a->digests) {
         digest_rows_part(&a->blobs, p, n);
         a->blob_bytes += n;
     } else if (a->table) {

@@ -61,6 +61,7 @@ enum item_kind { ITEM_TABLE, ITEM_VIEW, ITEM_SEQUENCE, ITEM_BLOBS, ITEM_OTHER };
 /* One entry that counts: has data, or is a table's, a materialized view's, a sequence's. */
 struct item {
     uint32_t dump_id;
+    uint64_t entry_at; /* pgarchive_place */
     enum item_kind kind;
     bool has_data; /* a block of it must come */
     bool done;     /* it has come */
@@ -87,6 +88,7 @@ struct items {
 /* The entry just read. */
 struct toc_entry {
     uint32_t dump_id;
+    uint64_t at; /* of flag and position */
     bool has_data;
     unsigned dep_count;
     uint32_t deps[DEPS_MAX];
@@ -112,6 +114,10 @@ struct pgarchive {
     struct pgarchive_events on;
     struct pgarchive_info info;
     unsigned char row_key[32];
+    bool digests;    /* rows are hashed */
+    uint64_t passed; /* bytes before the one at hand */
+    uint64_t value_at, block_at, block_entry_at;
+    bool block_begun;
     enum place at;
     unsigned char small[16]; /* a number that was cut */
     size_t small_len;

@@ -142,7 +142,9 @@ static enum item_kind kind_of(const struct toc_entry *e)
 
 const char *pgarchive_items_add(struct items *t, const struct toc_entry *e)
 {
-    struct item *i, item = {.kind = kind_of(e), .dump_id = e->dump_id, .has_data = e->has_data};
+    struct item *i,
+        item = {
+            .kind = kind_of(e), .dump_id = e->dump_id, .entry_at = e->at, .has_data = e->has_data};
     const char *why = NULL;
 
     if (is(&e->desc, "TABLE") || is(&e->desc, "FOREIGN TABLE"))

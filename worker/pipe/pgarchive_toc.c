@@ -67,6 +67,7 @@ static void took_raw(struct pgarchive *a)
         return;
     }
     /* OFFSET: flag and position say nothing to a reader of the whole; the entry ends here */
+    a->entry.at = a->value_at;
     const char *why = pgarchive_items_add(&a->items, &a->entry);
     if (why) {
         pgarchive_unknown(a, "%s", why);
@@ -123,6 +124,7 @@ static void took_byte(struct pgarchive *a, unsigned b)
         if (b != BLOCK_DATA && b != PGARCHIVE_BLOCK_BLOBS)
             pgarchive_wrong(a, "data block of type %u", b);
         a->block = b;
+        a->block_at = a->value_at;
         break;
     default:
         break;
@@ -289,6 +291,7 @@ size_t pgarchive_toc_small(struct pgarchive *a, const unsigned char *p, size_t l
     size_t need = type == RAW ? a->raw_len : type == BYTE ? 1 : INT_BYTES, n;
 
     if (!a->small_len && len >= need && type != RAW) {
+        a->value_at = a->passed;
         took_small(a, p);
         return need;
     }
@@ -297,6 +300,7 @@ size_t pgarchive_toc_small(struct pgarchive *a, const unsigned char *p, size_t l
     a->small_len += n;
     if (a->small_len == need) {
         a->small_len = 0;
+        a->value_at = a->passed + n - need;
         took_small(a, a->small);
     }
     return n;

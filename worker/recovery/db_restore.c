@@ -15,6 +15,7 @@
 #include "worker/core/fault.h"
 #include "worker/core/pool.h"
 #include "worker/core/proc.h"
+#include "worker/pipe/pgarchive.h"
 #include "worker/recovery/db_internal.h"
 
 enum {
@@ -137,6 +138,22 @@ static int open_unnamed(const char *folder)
     return fd;
 }
 
+/* pg_dump leaves positions out when it writes to a pipe, and pg_restore then reads through the
+ * whole file for each table: 1.4 times as long. We know where each block begins. */
+static enum dr_rc note_position(void *arg, const struct pgarchive_place *p, struct dr_err *err)
+{
+    enum { POSITION_SET = 2 };
+    const struct staging_dump *s = arg;
+    unsigned char b[1 + 8] = {POSITION_SET};
+    uint64_t at = p->block_at;
+    for (unsigned i = 0; i < p->offset_size; i++, at >>= 8)
+        b[1 + i] = (unsigned char)at;
+    ssize_t n = pwrite(s->fd, b, 1 + p->offset_size, (off_t)p->entry_at);
+    if (n != (ssize_t)(1 + p->offset_size))
+        return dr_fail_errno(err, DR_E_IO, "plain dump in %s", s->folder);
+    return DR_OK;
+}
+
 static enum dr_rc write_all(int fd, const char *bytes, size_t len, const char *folder,
                             struct dr_err *err)
 {
@@ -157,22 +174,33 @@ static enum dr_rc stage(void *item, struct cancel *cancel, struct dr_err *err)
     struct staging_dump *s = item;
     struct object_reader *reader = NULL;
     const struct prove_options o = {.cancel = cancel, .progress = s->progress, .threads = READERS};
+    const struct pgarchive_events on = {.block = note_position, .arg = s};
+    struct pgarchive *tap = NULL;
     const void *bytes;
     size_t len = 1;
     s->fd = open_unnamed(s->folder);
     if (s->fd < 0)
         return dr_fail_errno(err, DR_E_IO, "DR_WORK_DIRECTORY %s", s->folder);
-    enum dr_rc rc = object_reader_open(s->backup, "database", &o, &reader, err);
+    enum dr_rc rc = pgarchive_new(NULL, &on, &tap, err);
+    if (!rc)
+        rc = object_reader_open(s->backup, "database", &o, &reader, err);
     while (!rc && len > 0) {
         rc = object_reader_read(reader, &bytes, &len, err);
         if (!rc && len > 0)
             rc = write_all(s->fd, bytes, len, s->folder, err);
+        if (!rc && len > 0)
+            rc = pgarchive_feed(tap, bytes, len, err);
     }
     object_reader_close(reader);
+    pgarchive_free(tap);
     return rc;
 }
 
 /* ---- pg_restore ---- */
+
+/* The commit of the swap is synchronous and flushes all that was written before it; until then a
+ * crash of the server only means that scratch is made again. */
+static const char restore_options[] = "-c synchronous_commit=off";
 
 static enum dr_rc run_pg_restore(struct recovery *r, int fd, uint64_t bytes, struct dr_err *err)
 {
@@ -183,7 +211,7 @@ static enum dr_rc run_pg_restore(struct recovery *r, int fd, uint64_t bytes, str
     struct proc_result result = {0};
     if (pg_tool_path(r->env->loop, recovery_cancel(r), dr_config_str(r->env->config, "PG_BIN_DIR"),
                      major, "pg_restore", tool, err) ||
-        pg_child_env_new(&d->admin, d->scratch, NULL, &env, err))
+        pg_child_env_new(&d->admin, d->scratch, restore_options, &env, err))
         return err->rc;
     const int keep[] = {fd, env->keep_fds[0], -1};
     (void)snprintf(file, sizeof file, "/proc/self/fd/%d", fd);

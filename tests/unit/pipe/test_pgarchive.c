@@ -68,7 +68,8 @@ static enum dr_rc on_blobs(void *arg, const struct pipe_blobs *o, struct dr_err 
     return DR_OK;
 }
 
-static const struct pgarchive_events events = {on_table, on_sequence, on_blobs, NULL};
+static const struct pgarchive_events events = {
+    .table = on_table, .sequence = on_sequence, .blobs = on_blobs};
 static char why[160];
 static struct dr_err error;
 
@@ -132,6 +133,53 @@ static char *read_file(const char *name, size_t *len)
     fclose(f);
     assert_true(*len > 0);
     return p;
+}
+
+struct places {
+    const unsigned char *dump;
+    size_t len, blocks;
+    uint64_t last;
+};
+
+/* A dump through a pipe says "position not set" there; the block's head repeats the entry's id. */
+static enum dr_rc on_block(void *arg, const struct pgarchive_place *p, struct dr_err *err)
+{
+    struct places *x = arg;
+    (void)err;
+    assert_int_equal(p->offset_size, 8);
+    assert_true(p->block_at > x->last && p->block_at < x->len && p->entry_at < p->block_at);
+    assert_int_equal(x->dump[p->entry_at], 1);
+    assert_true(x->dump[p->block_at] == 1 || x->dump[p->block_at] == 3);
+    x->last = p->block_at;
+    x->blocks++;
+    return DR_OK;
+}
+
+static void places_of_blocks(void **state)
+{
+    static const size_t cuts[] = {1, 7, 4096, 1 << 20};
+    static const char *const names[] = {"pg15.dump", "pg16.dump", "pg18.dump"};
+    (void)state;
+    for (size_t n = 0; n < sizeof names / sizeof names[0]; n++) {
+        size_t len, blocks = 0;
+        char *dump = read_file(names[n], &len);
+        for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
+            struct places x = {.dump = (const unsigned char *)dump, .len = len};
+            const struct pgarchive_events on = {.block = on_block, .arg = &x};
+            struct pgarchive *a = NULL;
+            assert_int_equal(pgarchive_new(NULL, &on, &a, NULL), DR_OK);
+            for (size_t i = 0; i < len; i += cuts[c])
+                assert_int_equal(
+                    pgarchive_feed(a, dump + i, len - i < cuts[c] ? len - i : cuts[c], NULL),
+                    DR_OK);
+            assert_int_equal(pgarchive_finish(a, NULL, NULL), DR_OK);
+            pgarchive_free(a);
+            assert_true(x.blocks > 5);
+            assert_true(c == 0 || x.blocks == blocks);
+            blocks = x.blocks;
+        }
+        free(dump);
+    }
 }
 
 static void real_dumps(void **state)
@@ -516,7 +564,7 @@ int main(void)
         cmocka_unit_test(versions),       cmocka_unit_test(in_any_order_or_missing),
         cmocka_unit_test(sequences),      cmocka_unit_test(large_objects),
         cmocka_unit_test(not_understood), cmocka_unit_test(no_pg_dump_writes_this),
-        cmocka_unit_test(too_many_names),
+        cmocka_unit_test(too_many_names), cmocka_unit_test(places_of_blocks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
