@@ -114,10 +114,9 @@ struct pgarchive {
     struct pgarchive_events on;
     struct pgarchive_info info;
     unsigned char row_key[32];
-    bool digests;    /* rows are hashed */
-    uint64_t passed; /* bytes before the one at hand */
-    uint64_t value_at, block_at, block_entry_at;
-    bool block_begun;
+    bool digests, block_begun; /* rows are hashed; a block's head has just passed */
+    /* Bytes before the one at hand, the value at hand, the block and its entry's position. */
+    uint64_t passed, value_at, block_at, block_entry_at;
     enum place at;
     unsigned char small[16]; /* a number that was cut */
     size_t small_len;
