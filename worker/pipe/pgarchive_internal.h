@@ -115,8 +115,7 @@ struct pgarchive {
     struct pgarchive_info info;
     unsigned char row_key[32];
     bool digests, block_begun; /* rows are hashed; a block's head has just passed */
-    /* Bytes before the one at hand, the value at hand, the block and its entry's position. */
-    uint64_t passed, value_at, block_at, block_entry_at;
+    uint64_t passed, value_at, block_at, block_entry_at; /* bytes from the archive's begin */
     enum place at;
     unsigned char small[16]; /* a number that was cut */
     size_t small_len;
