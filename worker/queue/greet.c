@@ -100,11 +100,18 @@ static enum dr_rc check_memory(const redisReply *r, struct dr_err *err)
                    max, policy);
 }
 
+/* What we ask only to know may be forbidden by an ACL, or renamed away. Every other error says that
+ * this server does not serve us now. */
+static bool forbidden(const redisReply *r)
+{
+    return dr_starts(r->str, "NOPERM") || dr_starts(r->str, "ERR unknown") ||
+           dr_starts(r->str, "ERR Unknown");
+}
+
 enum greet_result greet_step(struct greet *g, const redisReply *r, struct dr_err *err)
 {
     bool asked = g->step == ROLE || g->step == MEMORY || g->step == NAME;
-    if (r->type == REDIS_REPLY_ERROR &&
-        (!asked || dr_starts(r->str, "LOADING") || dr_starts(r->str, "NOAUTH"))) {
+    if (r->type == REDIS_REPLY_ERROR && !(asked && forbidden(r))) {
         (void)dr_fail(err, DR_E_UNREACHABLE, "Redis: %.160s", r->str);
         return GREET_FAILED;
     }
