@@ -126,6 +126,14 @@ static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
     return DR_OK;
 }
 
+static enum dr_rc emergency(struct recovery *r, struct dr_err *err)
+{
+    struct db *d = db_of(r);
+    char gone[128];
+    (void)snprintf(gone, sizeof gone, "there is no database %s", d->live);
+    return recovery_emergency(r, "database", d->live_lost ? gone : NULL, &d->live_damaged, err);
+}
+
 /* ---- steps ---- */
 
 static enum dr_rc run_select(struct job *j, struct dr_err *err)
@@ -154,7 +162,7 @@ STEP(report, db_report)
 STEP(restore, db_restore)
 STEP(verify, db_verify)
 STEP(properties, db_properties)
-STEP(emergency, db_emergency)
+STEP(emergency, emergency)
 STEP(quiesce, db_swap_quiesce)
 STEP(swap, db_swap)
 STEP(start, db_after_start)

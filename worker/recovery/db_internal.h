@@ -130,7 +130,6 @@ const char *db_restore_folder(struct recovery *r, char out[4096]);
 enum dr_rc db_restore_drop(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_verify(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_properties(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
-enum dr_rc db_emergency(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_swap_quiesce(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 /* Undo of quiesce while nothing is swapped: connections allowed, services started. */
 enum dr_rc db_swap_release(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;

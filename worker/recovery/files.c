@@ -106,6 +106,13 @@ static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
 
 /* ---- steps ---- */
 
+static enum dr_rc emergency(struct recovery *r, struct dr_err *err)
+{
+    struct fs *f = fs_of(r);
+    return recovery_emergency(r, "files", f->live_lost ? "no root was there" : NULL,
+                              &f->live_damaged, err);
+}
+
 static enum dr_rc run_select(struct job *j, struct dr_err *err)
 {
     struct recovery *r = recovery_of(j);
@@ -131,7 +138,7 @@ STEP(preflight, fs_preflight)
 STEP(report, fs_report)
 STEP(restore, fs_stage)
 STEP(verify, fs_stage_verify)
-STEP(emergency, fs_emergency)
+STEP(emergency, emergency)
 STEP(quiesce, fs_swap_quiesce)
 STEP(swap, fs_swap)
 STEP(start, fs_after_start)
@@ -150,7 +157,7 @@ static const struct job_step steps[] = {
     {"verify", 15, 0, run_verify, NULL},
     {"emergency", 22, 0, run_emergency, NULL},
     {"quiesce", 2, STEP_POINT, run_quiesce, undo_quiesce},
-    {"swap", 2, 0, run_swap, undo_swap},
+    {"swap", 2, STEP_DESTRUCTIVE, run_swap, undo_swap},
     {"start", 1, 0, run_start, NULL},
     {"check", 1, 0, run_check, NULL},
     {"close", 0, 0, run_close, NULL},

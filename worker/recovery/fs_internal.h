@@ -97,7 +97,6 @@ enum dr_rc fs_stage(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_stage_verify(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 /* Undo of fs_stage: removes what never was live. */
 enum dr_rc fs_stage_undone(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
-enum dr_rc fs_emergency(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_swap_quiesce(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_swap_release(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_swap(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;

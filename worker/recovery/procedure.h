@@ -127,6 +127,10 @@ void recovery_say(struct recovery *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal */
 /* Text of any origin as JSON: what is no UTF-8 becomes '?'. Never NULL. */
 json_t *recovery_text(const char *text);
+/* The backup of live, of a kind of take.h. nothing: why there is nothing to protect, or NULL. One
+ * that cannot be made goes to emergency_why and sets damaged: no error. */
+enum dr_rc recovery_emergency(struct recovery *r, const char *kind, const char *nothing,
+                              bool *damaged, struct dr_err *err) DR_MUST_CHECK;
 /* The step's outcome in the result, where there is a job. */
 void recovery_step_outcome(struct recovery *r, const char *outcome);
 

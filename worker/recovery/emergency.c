@@ -1,20 +1,20 @@
-/* The backup of what is about to be replaced. A live tree that cannot be read does not stop its own
- * recovery: it is kept by rename, without expiry. In a fiber. */
+/* The backup of what is about to be replaced. A live target that cannot be read does not stop its
+ * own recovery: it is kept by rename, without expiry. In a fiber. */
 #include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
 #include "worker/backup/take.h"
-#include "worker/recovery/fs_internal.h"
+#include "worker/recovery/procedure.h"
 
-static enum dr_rc take(struct recovery *r, struct dr_err *err)
+static enum dr_rc take(struct recovery *r, const char *kind, struct dr_err *err)
 {
     char id[64];
     struct take *t = NULL;
     /* Of this delivery: what an earlier one saved may be hours old. */
     (void)snprintf(id, sizeof id, "%s-%s", r->run, r->ticket);
     const struct take_order o = {.env = r->env,
-                                 .kind = "files",
+                                 .kind = kind,
                                  .class = "emergency",
                                  .job_id = id,
                                  .ticket = r->ticket,
@@ -29,16 +29,16 @@ static enum dr_rc take(struct recovery *r, struct dr_err *err)
     return rc;
 }
 
-enum dr_rc fs_emergency(struct recovery *r, struct dr_err *err)
+enum dr_rc recovery_emergency(struct recovery *r, const char *kind, const char *nothing,
+                              bool *damaged, struct dr_err *err)
 {
-    struct fs *f = fs_of(r);
     struct dr_err why = {0};
-    if (f->live_lost) {
-        (void)snprintf(r->emergency_why, sizeof r->emergency_why, "no root was there");
+    if (nothing) {
+        (void)snprintf(r->emergency_why, sizeof r->emergency_why, "%s", nothing);
         recovery_step_outcome(r, "skipped (nothing to protect)");
         return DR_OK;
     }
-    enum dr_rc rc = take(r, &why);
+    enum dr_rc rc = take(r, kind, &why);
     if (!rc)
         return DR_OK;
     if (cancel_fired(recovery_cancel(r)) || rc == DR_E_CANCELLED || rc == DR_E_STALE) {
@@ -47,7 +47,7 @@ enum dr_rc fs_emergency(struct recovery *r, struct dr_err *err)
     }
     dr_log_err(DR_LOG_WARN, "recovery.emergency", &why, "job", r->job_id, NULL);
     (void)snprintf(r->emergency_why, sizeof r->emergency_why, "%s", why.msg);
-    f->live_damaged = true;
+    *damaged = true;
     recovery_step_outcome(r, "failed (kept by rename)");
     return DR_OK;
 }
