@@ -35,9 +35,17 @@ static int open_journals(struct recovery *r, struct dr_err *err)
 
 /* ---- quiesce ---- */
 
+static enum dr_rc ahead_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    (void)cancel;
+    return swap_list_staged(item, err);
+}
+
 enum dr_rc fs_swap_quiesce(struct recovery *r, struct dr_err *err)
 {
     struct fs *f = fs_of(r);
+    if (pool_run_long(r->env->pool, ahead_item, f->swap, recovery_cancel(r), err))
+        return err->rc;
     if (!services_configured(&r->services))
         recovery_step_outcome(r, "done (services: not configured)");
     if (services_observe(&r->services, recovery_cancel(r), err))

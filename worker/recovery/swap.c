@@ -66,6 +66,7 @@ void swap_close(struct swap *s)
         close_fd(&r->ours);
         close_fd(&r->fd);
         lock_drop(&r->lock);
+        swap_drop_names(&r->ahead);
         free(r->staged);
         free(r->path);
     }
@@ -267,6 +268,7 @@ enum dr_rc swap_stage(struct swap *s, unsigned root, struct cancel *cancel, int 
         return dr_fail(err, DR_E_NEEDS_HUMAN, "root %s: %s holds an old tree", r->path,
                        s->ours_name);
     close_fd(&r->fresh);
+    swap_drop_names(&r->ahead);
     for (unsigned i = 0; i < sizeof passing / sizeof passing[0]; i++)
         (void)unlinkat(r->ours, passing[i], AT_REMOVEDIR);
     if (prune_tree(r->ours, "new", cancel, err))

@@ -56,6 +56,9 @@ enum dr_rc swap_sync(struct swap *s, struct dr_err *err) DR_MUST_CHECK;
  * where a mount is, an entry that may not be moved. */
 enum dr_rc swap_check(struct swap *s, struct dr_err *err) DR_MUST_CHECK;
 
+/* The staged entries, so that swap_plan, while the services are down, lists the live ones only.
+ * From here on the staged trees do not change. */
+enum dr_rc swap_list_staged(struct swap *s, struct dr_err *err) DR_MUST_CHECK;
 /* The pairs as the trees stand now. keep_owner: the roots keep the owner they have. */
 enum dr_rc swap_plan(struct swap *s, bool keep_owner, struct dr_err *err) DR_MUST_CHECK;
 /* After swap_plan: what lies at path (below the root, bytes) is carried. Nothing there in the live

@@ -23,6 +23,15 @@ struct swap_pair {
 
 enum { SWAP_ROOTS_MAX = 256 };
 
+struct swap_names { /* direct entries of a folder, sorted */
+    struct swap_name {
+        char *text;
+        uint64_t ino;
+        uint32_t mode; /* but for folders only the type is sure */
+    } * list;
+    size_t count, cap;
+};
+
 struct swap_side { /* metadata of a root */
     uint32_t mode, uid, gid;
     int64_t mtime_ns;
@@ -33,7 +42,8 @@ struct swap_root {
     int fd, lock, ours, fresh, before, failed; /* -1: not open */
     bool created;
     struct swap_side old_side, new_side;
-    size_t first, count; /* its entry pairs, sorted by name */
+    struct swap_names ahead; /* staged entries that were listed before they are planned */
+    size_t first, count;     /* its entry pairs, sorted by name */
 };
 
 struct swap {
@@ -54,10 +64,22 @@ struct swap_pair *swap_add_pair(struct swap *s, unsigned root, enum swap_pair_ki
 void swap_drop_pairs(struct swap *s);
 /* The entry pair that a carried path lies below; NULL: the path's first part is no pair. */
 struct swap_pair *swap_find_entry(const struct swap *s, unsigned root, const char *path);
+void swap_drop_names(struct swap_names *n);
 /* The direct entries of the live root without ours and mount points, NULL-ended. */
 enum dr_rc swap_live_names(const struct swap_root *r, char ***out,
                            struct dr_err *err) DR_MUST_CHECK;
 void swap_free_names(char **names);
+/* Inodes under the name of a pair in the folders of its root; 0: nothing is there. */
+struct swap_look {
+    uint64_t home, before, fresh, failed;
+};
+/* Whether a directory entry tells the inode that stat tells (mount points apart). */
+bool swap_lists_inodes(int dir);
+/* By stat; what is live in its place is not looked for elsewhere. */
+struct swap_look swap_look_at(const struct swap *s, const struct swap_pair *p);
+/* All pairs at once, an array as long as s->pairs; paths that are carried are left 0. */
+enum dr_rc swap_look_all(const struct swap *s, struct swap_look **out,
+                         struct dr_err *err) DR_MUST_CHECK;
 /* Opens the parent of a path below dir without following anything: -1 with errno. *last points
  * into path. */
 int swap_open_parent(int dir, const char *path, const char **last);

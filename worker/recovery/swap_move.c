@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -68,33 +69,32 @@ static bool occupied(int dir, const char *name)
     return dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* The folder that holds the new entry while it is not live; -1: none does. */
-static int staged_in(const struct swap_root *r, const struct swap_pair *p)
+/* What a look at a pair means. */
+static struct where where_of(const struct swap_pair *p, struct swap_look at)
 {
-    const int folders[] = {r->before, r->fresh, r->failed};
-    for (unsigned i = 0; i < 3; i++)
-        if (is_there(folders[i], p->name, p->new_ino))
-            return folders[i];
-    return -1;
-}
-
-static uint64_t inode_at(int dir, const char *name)
-{
-    struct stat st;
-    return dir >= 0 && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+    struct where w = {
+        .old_home = p->old_ino && at.home == p->old_ino,
+        .old_away = p->old_ino && at.before == p->old_ino,
+        .new_live = p->new_ino && at.home == p->new_ino,
+    };
+    w.new_staged = p->new_ino && !w.new_live &&
+                   (at.before == p->new_ino || at.fresh == p->new_ino || at.failed == p->new_ino);
+    return w;
 }
 
 static struct where find(const struct swap *s, const struct swap_pair *p)
 {
-    const struct swap_root *r = &s->roots[p->root];
-    uint64_t home = inode_at(r->fd, p->name), before = inode_at(r->before, p->name);
-    struct where w = {
-        .old_home = p->old_ino && home == p->old_ino,
-        .old_away = p->old_ino && before == p->old_ino,
-        .new_live = p->new_ino && home == p->new_ino,
-    };
-    w.new_staged = !w.new_live && staged_in(r, p) >= 0;
-    return w;
+    return where_of(p, swap_look_at(s, p));
+}
+
+/* The folder that holds the new entry while it is not live; -1: none does. */
+static int staged_in(const struct swap_root *r, const struct swap_pair *p, struct swap_look at)
+{
+    return !p->new_ino               ? -1
+           : at.before == p->new_ino ? r->before
+           : at.fresh == p->new_ino  ? r->fresh
+           : at.failed == p->new_ino ? r->failed
+                                     : -1;
 }
 
 /* ---- forward ---- */
@@ -150,10 +150,9 @@ static enum dr_rc begin_root(struct swap_root *r, struct dr_err *err)
     return DR_OK;
 }
 
-/* Two entries of one name take each other's place. */
-static int exchange(struct swap_root *r, const struct swap_pair *p)
+/* Two entries of one name take each other's place. old_home: as the caller has seen it. */
+static int exchange(struct swap_root *r, const struct swap_pair *p, bool old_home)
 {
-    bool old_home = is_there(r->fd, p->name, p->old_ino);
     uint32_t here = old_home ? p->old_mode : p->new_mode;
     uint32_t there = old_home ? p->new_mode : p->old_mode;
     if (renameat2(r->fd, p->name, r->before, p->name, RENAME_EXCHANGE) == 0)
@@ -181,7 +180,7 @@ static enum dr_rc swap_entry(struct swap *s, const struct swap_pair *p, struct d
     if (fault_point("files.swap.rename", err))
         return err->rc;
     if (exchanging && p->old_ino && p->new_ino)
-        return exchange(r, p) == 0 ? DR_OK : cannot(s, p, "exchange an entry", err);
+        return exchange(r, p, true) == 0 ? DR_OK : cannot(s, p, "exchange an entry", err);
     if (p->old_ino && move(r->fd, p->name, r->before, p->old_mode) != 0)
         return cannot(s, p, "move an old entry away", err);
     if (!p->new_ino)
@@ -279,12 +278,18 @@ enum dr_rc swap_run(struct swap *s, struct dr_err *err)
     return swap_finish(s, err);
 }
 
+/* For the time of its move. */
+static bool made_writable(uint32_t mode)
+{
+    return S_ISDIR(mode) && !(mode & 0200);
+}
+
 /* Whoever was killed while a folder was writable for its move left it so. */
 static enum dr_rc set_mode(int dir, const char *name, uint32_t mode, struct dr_err *err)
 {
     struct stat st;
-    if (!S_ISDIR(mode) || (mode & 0200) || dir < 0 ||
-        fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_mode == mode)
+    if (!made_writable(mode) || dir < 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
+        st.st_mode == mode)
         return DR_OK;
     return fchmodat(dir, name, mode & 07777, 0) == 0
                ? DR_OK
@@ -296,7 +301,9 @@ static enum dr_rc set_modes(const struct swap *s, struct dr_err *err)
     for (size_t i = 0; i < s->pair_count && geteuid() != 0; i++) {
         const struct swap_pair *p = &s->pairs[i];
         const struct swap_root *r = &s->roots[p->root];
-        struct where w = p->kind == PAIR_ENTRY ? find(s, p) : (struct where){0};
+        if (p->kind != PAIR_ENTRY || (!made_writable(p->old_mode) && !made_writable(p->new_mode)))
+            continue;
+        struct where w = find(s, p);
         if ((w.old_home && set_mode(r->fd, p->name, p->old_mode, err)) ||
             (w.old_away && set_mode(r->before, p->name, p->old_mode, err)) ||
             (w.new_live && set_mode(r->fd, p->name, p->new_mode, err)))
@@ -323,9 +330,10 @@ static void find_trees(const struct swap *s, const struct swap_pair *p, int *old
 {
     const struct swap_root *r = &s->roots[p->root];
     const struct swap_pair *top = swap_find_entry(s, p->root, p->name);
-    struct where w = top ? find(s, top) : (struct where){0};
+    struct swap_look at = top ? swap_look_at(s, top) : (struct swap_look){0};
+    struct where w = top ? where_of(top, at) : (struct where){0};
     *old = w.old_away ? r->before : w.old_home ? r->fd : -1;
-    *new = w.new_live ? r->fd : top ? staged_in(r, top) : -1;
+    *new = w.new_live ? r->fd : top ? staged_in(r, top, at) : -1;
 }
 
 static bool has(int dir, const struct swap_pair *p, bool any)
@@ -339,10 +347,10 @@ static bool has(int dir, const struct swap_pair *p, bool any)
 }
 
 /* Adds to *before when the pair is as it was, to *after when it is as it shall be. */
-static enum dr_rc observe(const struct swap *s, const struct swap_pair *p, size_t *before,
-                          size_t *after, struct dr_err *err)
+static enum dr_rc observe(const struct swap *s, const struct swap_pair *p, struct swap_look at,
+                          size_t *before, size_t *after, struct dr_err *err)
 {
-    struct where w = find(s, p);
+    struct where w = where_of(p, at);
     int old, new;
     if (p->kind == PAIR_CARRY) {
         find_trees(s, p, &old, &new);
@@ -363,15 +371,20 @@ static enum dr_rc observe(const struct swap *s, const struct swap_pair *p, size_
 enum dr_rc swap_observe(struct swap *s, enum swap_state *out, struct dr_err *err)
 {
     size_t before = 0, after = 0, all = 0;
-    for (size_t i = 0; i < s->pair_count; i++) {
+    struct swap_look *at;
+    enum dr_rc rc = swap_look_all(s, &at, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < s->pair_count && !rc; i++) {
         if (s->pairs[i].kind == PAIR_STAY)
             continue;
         all++;
-        if (observe(s, &s->pairs[i], &before, &after, err))
-            return err->rc;
+        rc = observe(s, &s->pairs[i], at[i], &before, &after, err);
     }
-    *out = after == all ? SWAP_AFTER : before == all ? SWAP_BEFORE : SWAP_MIXED;
-    return DR_OK;
+    free(at);
+    if (!rc)
+        *out = after == all ? SWAP_AFTER : before == all ? SWAP_BEFORE : SWAP_MIXED;
+    return rc;
 }
 
 /* ---- back ---- */
@@ -422,7 +435,7 @@ static enum dr_rc entry_back(struct swap *s, const struct swap_pair *p, struct d
     if (fault_point("files.swap.undo", err))
         return err->rc;
     if (w.new_live && w.old_away && r->fresh < 0)
-        return exchange(r, p) == 0 ? DR_OK : cannot(s, p, "exchange an entry back", err);
+        return exchange(r, p, false) == 0 ? DR_OK : cannot(s, p, "exchange an entry back", err);
     if (w.new_live && move(r->fd, p->name, r->fresh < 0 ? r->before : r->fresh, p->new_mode) != 0)
         return cannot(s, p, "move a new entry out", err);
     if (!w.old_away)

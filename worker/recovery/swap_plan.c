@@ -16,17 +16,6 @@
 #include "worker/pipe/tree.h"
 #include "worker/recovery/swap_internal.h"
 
-struct name {
-    char *text;
-    uint64_t ino;
-    uint32_t mode;
-};
-
-struct names {
-    struct name *list;
-    size_t count, cap;
-};
-
 struct swap_pair *swap_add_pair(struct swap *s, unsigned root, enum swap_pair_kind kind,
                                 const char *name)
 {
@@ -51,16 +40,17 @@ uint64_t swap_carried(const struct swap *s)
     return s->carried;
 }
 
-static void names_free(struct names *n)
+void swap_drop_names(struct swap_names *n)
 {
     for (size_t i = 0; i < n->count; i++)
         free(n->list[i].text);
     free(n->list);
+    *n = (struct swap_names){0};
 }
 
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct name *)a)->text, ((const struct name *)b)->text);
+    return strcmp(((const struct swap_name *)a)->text, ((const struct swap_name *)b)->text);
 }
 
 static bool is_mount(const struct swap_root *r, const struct mounts *m, const char *name)
@@ -71,9 +61,30 @@ static bool is_mount(const struct swap_root *r, const struct mounts *m, const ch
     return is;
 }
 
+/* What the entry says itself is enough, but for folders: moving them may need their mode. */
+static enum dr_rc add_name(struct swap_names *out, int dir, bool listed, const struct dirent *e,
+                           struct dr_err *err)
+{
+    struct swap_name n = {.ino = e->d_ino, .mode = DTTOIF(e->d_type)};
+    struct stat st;
+    if (!listed || e->d_type == DT_UNKNOWN || e->d_type == DT_DIR) {
+        if (fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            return errno == ENOENT ? DR_OK : dr_fail_errno(err, DR_E_IO, "%s", e->d_name);
+        n.ino = st.st_ino;
+        n.mode = st.st_mode;
+    }
+    if (out->count == out->cap) {
+        out->cap = out->cap ? 2 * out->cap : 256;
+        out->list = dr_xrealloc(out->list, out->cap * sizeof *out->list);
+    }
+    n.text = dr_xstrdup(e->d_name);
+    out->list[out->count++] = n;
+    return DR_OK;
+}
+
 /* The direct entries of dir, sorted; our own and mount points are left out when m is given. */
 static enum dr_rc list(const struct swap_root *r, int dir, const struct mounts *m,
-                       struct names *out, struct dr_err *err)
+                       struct swap_names *out, struct dr_err *err)
 {
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -85,22 +96,16 @@ static enum dr_rc list(const struct swap_root *r, int dir, const struct mounts *
             (void)close(fd);
         return rc;
     }
-    while (!rc && (e = readdir(d))) {
-        struct stat st;
+    bool listed = swap_lists_inodes(fd);
+    for (errno = 0; !rc && (e = readdir(d)); errno = 0) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 ||
             (m && (tree_own_name(e->d_name) || is_mount(r, m, e->d_name))))
             continue;
-        if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-            if (errno != ENOENT)
-                rc = dr_fail_errno(err, DR_E_IO, "root %s: %s", r->path, e->d_name);
-            continue;
-        }
-        if (out->count == out->cap) {
-            out->cap = out->cap ? 2 * out->cap : 256;
-            out->list = dr_xrealloc(out->list, out->cap * sizeof *out->list);
-        }
-        out->list[out->count++] = (struct name){dr_xstrdup(e->d_name), st.st_ino, st.st_mode};
+        if (add_name(out, fd, listed, e, err))
+            rc = dr_wrap(err, "root %s", r->path);
     }
+    if (!rc && errno)
+        rc = dr_fail_errno(err, DR_E_IO, "list root %s", r->path);
     (void)closedir(d);
     if (out->count)
         qsort(out->list, out->count, sizeof *out->list, by_name);
@@ -110,13 +115,13 @@ static enum dr_rc list(const struct swap_root *r, int dir, const struct mounts *
 enum dr_rc swap_live_names(const struct swap_root *r, char ***out, struct dr_err *err)
 {
     struct mounts *m = NULL;
-    struct names n = {0};
+    struct swap_names n = {0};
     enum dr_rc rc = mounts_read(&m, err);
     if (!rc)
         rc = list(r, r->fd, m, &n, err);
     mounts_free(m);
     if (rc) {
-        names_free(&n);
+        swap_drop_names(&n);
         return rc;
     }
     *out = dr_xarray(n.count + 1, sizeof **out);
@@ -133,7 +138,8 @@ void swap_free_names(char **names)
     free(names);
 }
 
-static void merge(struct swap *s, unsigned root, const struct names *old, const struct names *new)
+static void merge(struct swap *s, unsigned root, const struct swap_names *old,
+                  const struct swap_names *new)
 {
     size_t o = 0, n = 0;
     s->roots[root].first = s->pair_count;
@@ -159,7 +165,7 @@ static enum dr_rc plan_root(struct swap *s, unsigned i, const struct mounts *m, 
                             struct dr_err *err)
 {
     struct swap_root *r = &s->roots[i];
-    struct names old = {0}, new = {0};
+    struct swap_names old = {0};
     struct stat now, staged;
     enum dr_rc rc;
     if (r->fresh < 0)
@@ -173,13 +179,26 @@ static enum dr_rc plan_root(struct swap *s, unsigned i, const struct mounts *m, 
         r->new_side.gid = r->old_side.gid;
     }
     rc = list(r, r->fd, m, &old, err);
+    if (!rc && !r->ahead.list)
+        rc = list(r, r->fresh, NULL, &r->ahead, err);
     if (!rc)
-        rc = list(r, r->fresh, NULL, &new, err);
-    if (!rc)
-        merge(s, i, &old, &new);
-    names_free(&old);
-    names_free(&new);
+        merge(s, i, &old, &r->ahead);
+    swap_drop_names(&old);
+    swap_drop_names(&r->ahead);
     return rc;
+}
+
+enum dr_rc swap_list_staged(struct swap *s, struct dr_err *err)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        struct swap_root *r = &s->roots[i];
+        swap_drop_names(&r->ahead);
+        if (r->fresh >= 0 && list(r, r->fresh, NULL, &r->ahead, err)) {
+            swap_drop_names(&r->ahead);
+            return err->rc;
+        }
+    }
+    return DR_OK;
 }
 
 enum dr_rc swap_plan(struct swap *s, bool keep_owner, struct dr_err *err)
@@ -335,13 +354,13 @@ static enum dr_rc check_entry(const struct swap_root *r, const struct stat *root
 static enum dr_rc check_entries(const struct swap_root *r, const struct mounts *m,
                                 struct dr_err *err)
 {
-    struct names old = {0};
+    struct swap_names old = {0};
     struct stat st;
     enum dr_rc rc = fstat(r->fd, &st) != 0 ? dr_fail_errno(err, DR_E_IO, "root %s", r->path)
                                            : list(r, r->fd, m, &old, err);
     for (size_t i = 0; i < old.count && !rc; i++)
         rc = check_entry(r, &st, old.list[i].text, err);
-    names_free(&old);
+    swap_drop_names(&old);
     return rc;
 }
 

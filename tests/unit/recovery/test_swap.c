@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
-#include "worker/recovery/swap.h"
+#include "worker/recovery/swap_internal.h"
 
 #define RUN  "abcdefghijklmnop"
 #define OURS ".dr-" RUN
@@ -126,6 +126,7 @@ static void stage(void)
 static void plan(void)
 {
     ok(swap_check(swap, &err));
+    ok(swap_list_staged(swap, &err));
     ok(swap_plan(swap, false, &err));
 }
 
@@ -233,6 +234,22 @@ static void move_pair(unsigned i, unsigned how, bool exchanging)
         put(fresh, home);
 }
 
+/* One pass over the folders and a stat a name see the same. */
+static void looks_agree(void)
+{
+    struct swap_look *all;
+    ok(swap_look_all(swap, &all, &err));
+    assert_true(swap->pair_count >= NAMES);
+    for (size_t i = 0; i < swap->pair_count; i++) {
+        struct swap_look one = swap_look_at(swap, &swap->pairs[i]);
+        assert_true(all[i].home == one.home && all[i].before == one.before);
+        if (all[i].home == swap->pairs[i].new_ino)
+            continue;
+        assert_true(all[i].fresh == one.fresh && all[i].failed == one.failed);
+    }
+    free(all);
+}
+
 /* Some state of a killed swap, seen by a successor that knows the plan only. */
 static void undo_from(const unsigned how[NAMES], bool exchanging, int expected)
 {
@@ -244,6 +261,7 @@ static void undo_from(const unsigned how[NAMES], bool exchanging, int expected)
     for (unsigned i = 0; i < NAMES; i++)
         move_pair(i, how[i], exchanging);
     reopen();
+    looks_agree();
     enum swap_state state = observe();
     if (expected >= 0 && (int)state != expected)
         fail_msg("state %d of %u%u%u%u%u%u, %d", state, how[0], how[1], how[2], how[3], how[4],
