@@ -40,6 +40,7 @@ struct container_spec {
     const char *backup_id, *series;
     uint32_t index;   /* position in the manifest */
     unsigned level;   /* zstd level; 0: chunks as they are (comp 0) */
+    bool rows;        /* the stream is rows of text: frame_codec_rows */
     unsigned threads; /* compressors, at most 16; 0: in the caller's thread */
     int fd;           /* borrowed; written from its offset 0 on, fsynced by container_finish */
     /* In stream order, from one thread at a time, not the caller's; may be NULL. */

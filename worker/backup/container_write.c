@@ -178,8 +178,11 @@ static enum dr_rc set_up_codecs(struct container_writer *w, struct dr_err *err)
 {
     unsigned char name_key[FRAME_NAME_KEY];
     enum dr_rc rc = keyring_derive(w->spec.keys, 1, "chunk-name", name_key, sizeof name_key, err);
-    for (unsigned i = 0; !rc && i < w->workers; i++)
+    for (unsigned i = 0; !rc && i < w->workers; i++) {
         rc = frame_codec_new(w->spec.level, name_key, &w->codecs[i], err);
+        if (!rc && w->spec.rows)
+            rc = frame_codec_rows(w->codecs[i], err);
+    }
     dr_wipe(name_key, sizeof name_key);
     return rc;
 }

@@ -33,9 +33,11 @@ static void test_round_trip(void **state)
 {
     static const size_t sizes[] = {1, 2, 255, 256, 257, 4096, 65535, 65536};
     (void)state;
-    for (unsigned level = 1; level <= 19; level += 9) {
+    for (unsigned k = 0; k < 6; k++) {
         struct frame_codec *c = NULL;
-        assert_int_equal(frame_codec_new(level, NULL, &c, NULL), DR_OK);
+        assert_int_equal(frame_codec_new(1 + k / 2 * 9, NULL, &c, NULL), DR_OK);
+        if (k % 2)
+            assert_int_equal(frame_codec_rows(c, NULL), DR_OK);
         for (size_t i = 0; i < CM_COUNT(sizes) * 2; i++) {
             size_t len = sizes[i / 2], n = pack(c, len, i % 2), stored = 0, content = 0;
             unsigned char back[FRAME_CUT];
