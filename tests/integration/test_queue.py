@@ -267,6 +267,38 @@ def case_wrong_type_loses_nothing(c):
     wait(c.at_rest)
 
 
+def case_a_damaged_record_holds_up_nobody_else(c):
+    """Jobs that start or end together share a call of the script; one whose record Redis refuses waits alone."""
+    bad = "{dr}:job:bad"
+    c.r.set(bad, "junk")
+    c.push_many("noop", [*[noop(f"a{i}") for i in range(20)], noop("bad", sleep_ms=2000),
+                         *[noop(f"b{i}", sleep_ms=700) for i in range(20)]])
+    w = c.worker()
+    wait(lambda: c.done() == 40)
+    assert not c.at_rest() and w.poll() is None
+    c.r.delete(bad)
+    c.until("bad", "running")
+    c.push_many("noop", [noop(f"c{i}", sleep_ms=700) for i in range(10)])
+    c.until("c9", "running")
+    c.r.delete(bad)
+    c.r.set(bad, "junk")
+    wait(lambda: c.done() == 50)
+    c.r.delete(bad)
+    assert c.until("bad", "done")["orphan"] == b"1"
+    wait(c.at_rest)
+
+
+def case_a_backlog_goes_through_shared_calls(c):
+    c.push_many("noop", [noop(f"j{i}") for i in range(1000)])
+    c.r.config_resetstat()
+    c.worker()
+    wait(lambda: c.done() == 1000)
+    wait(c.at_rest)
+    calls = c.r.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert calls < 600, calls  # three a job would be 3000; sixteen jobs share one when they come together
+    assert sum(e[1][b"e"] == b"end" for e in c.r.xrange("{dr}:ev")) == 1000
+
+
 def case_cancel_waiting_running_and_ended(c):
     jid = c.cli("noop").strip()
     assert c.cli("cancel", jid).strip() == "cancelled"

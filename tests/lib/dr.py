@@ -148,6 +148,13 @@ class Case:
         self.r.lpush("{dr}:q:" + lane, raw)
         return raw
 
+    def push_many(self, lane, bodies):
+        self.r.lpush("{dr}:q:" + lane, *map(msgpack.packb, bodies))
+
+    def done(self):
+        """Jobs that ended well, of all lanes."""
+        return int(self.r.hget("{dr}:stat", "done") or 0)
+
     def job(self, jid):
         return {k.decode(): v for k, v in self.r.hgetall("{dr}:job:" + jid).items()}
 

@@ -51,11 +51,22 @@ class Model:
         self.say(name, args[0] if args else "", "->", reply[0])
         if lossy and self.rnd.random() < 0.05:
             self.say("  reply lost, again")
-            again = self.s.run(name, keys, args)
-            if reply[0] == "OK" and again[0] == "OK" and name == "finish":
-                raise Broken("a repeated finish was accepted twice")
-            return again if name == "start" else reply
+            self.s.run(name, keys, args)
         return reply
+
+    def call_shared(self, name, w, parts):
+        """start or finish for several jobs at once."""
+        replies = self.s.shared(name, LANE, w.wid, parts)
+        for (_, args), reply in zip(parts, replies):
+            self.say(name, args[0], "->", reply[0])
+        if self.rnd.random() < 0.05:
+            self.say("  reply lost, again")
+            again = self.s.shared(name, LANE, w.wid, parts)
+            if name == "start":
+                return again
+            if any(a[0] == b[0] == "OK" for a, b in zip(replies, again)):
+                raise Broken("a repeated finish was accepted twice")
+        return replies
 
     def push(self):
         jid = f"j{self.rnd.randrange(12)}"
@@ -90,33 +101,48 @@ class Model:
     def mid(raw):
         return hashlib.sha1(raw.encode()).hexdigest()
 
-    def start(self, w, ticket):
-        hand = w.hands[ticket]
-        jid, body = hand[1].split("/")
-        own = f"own:{w.wid}"
+    def expected_of_start(self, jid, body, raw, ticket):
+        """What the record allows, as far as it can be said before the call."""
         st, f, dig = self.s.r.hmget(f"{{dr}}:job:{jid}", "st", "f", "dig")
         n = self.s.r.hget(f"{{dr}}:job:{jid}", "n") or b"0"
         ended = st and st.decode() in ENDS and not (st == b"dead" and n == b"0")
         held = self.s.r.hexists("{dr}:run", ticket)
-        busy = st == b"running" and f.decode() != ticket and self.s.r.hexists("{dr}:run", f)
-        exp = self.s.ms - 1 if self.rnd.random() < 0.02 else 0
-        nbf = self.s.ms + 500 if self.rnd.random() < 0.03 else 0
-        journal = self.journals.get(hand[1], 0)
-        reply = self.call("start", [f"job:{jid}", *LANE_KEYS, own, "ev", f"ev:{jid}", "deliv"],
-                          [ticket, jid, LANE, body, exp, nbf, "", 10**9, journal, "unsigned", w.wid,
-                           self.mid(hand[1])])
-        code = reply[0]
-        if journal == 1 and code not in ("OK", "ALREADY", "DUP_RUN", "GONE"):
+        return {"jid": jid, "journal": self.journals.get(raw, 0),
+                "is_over": ended and held and dig == body.encode(),
+                "busy": st == b"running" and f.decode() != ticket and self.s.r.hexists("{dr}:run", f)}
+
+    def start(self, w, tickets):
+        parts, expected, seen = [], [], set()
+        for ticket in tickets:
+            raw = w.hands[ticket][1]
+            jid, body = raw.split("/")
+            exp = self.s.ms - 1 if self.rnd.random() < 0.02 else 0
+            nbf = self.s.ms + 500 if self.rnd.random() < 0.03 else 0
+            expected.append({**self.expected_of_start(jid, body, raw, ticket), "nbf": nbf, "first": jid not in seen})
+            seen.add(jid)
+            parts.append((jid, [ticket, jid, body, exp, nbf, "", 10**9, self.journals.get(raw, 0), "unsigned",
+                                self.mid(raw)]))
+        replies = self.call_shared("start", w, parts)
+        running = [x["jid"] for x, reply in zip(expected, replies) if reply[0] in ("OK", "ALREADY")]
+        if len(running) != len(set(running)):
+            raise Broken(f"one call started a job twice: {running}")
+        for ticket, x, reply in zip(tickets, expected, replies):
+            self.started(w, ticket, x, reply)
+
+    def started(self, w, ticket, x, reply):
+        hand, code, jid, own = w.hands[ticket], reply[0], x["jid"], f"own:{w.wid}"
+        body = hand[1].split("/")[1]
+        if x["journal"] == 1 and code not in ("OK", "ALREADY", "DUP_RUN", "GONE"):
             raise Broken(f"{jid} has an open journal, start answered {code}")
-        if ended and held and dig == body.encode() and code != "DUP_DONE" and not journal:
+        if x["is_over"] and x["first"] and code != "DUP_DONE" and not x["journal"]:
             raise Broken(f"{jid} has ended, start answered {code}")
-        if busy and code == "OK":
+        if x["busy"] and code == "OK":
             raise Broken(f"{jid} runs twice")
         if code in ("OK", "ALREADY"):
             hand[0], hand[2] = "running", reply[1]
             if jid in JOURNALLED:
                 self.journals.setdefault(hand[1], 1)
-            if journal:  # whoever resumes may report again: an end of before said less
+            if x["journal"]:  # whoever resumes may report again: an end of before said less
                 self.finishes[jid] = 0
             return
         w.hands.pop(ticket)
@@ -127,7 +153,7 @@ class Model:
             self.bury(w, ticket, hand[1], 0)
         elif code == "NOT_YET":
             self.call("park", [*LANE_KEYS, own, "delay:noop", "delayraw", f"job:{jid}", "ev"],
-                      [ticket, nbf, jid, LANE, body, 10**9, 0])
+                      [ticket, x["nbf"], jid, LANE, body, 10**9, 0])
         elif code not in ("GONE", "CANCELLED", "EXPIRED"):
             raise Broken(f"start answered {code}")
 
@@ -137,34 +163,46 @@ class Model:
                            f"job:{jid}", "ev", "stat", f"ev:{jid}"],
                   [ticket, self.mid(raw), LANE, "info", jid, record, body, "err", 10**9, 10000, "x"])
 
-    def end(self, w, ticket):
-        phase, raw, n = w.hands.pop(ticket)
-        jid, body = raw.split("/")
-        own = f"own:{w.wid}"
-        dice = self.rnd.random()
+    def end(self, w, tickets):
+        ends = [t for t in tickets if not self.put_back(w, t)]
+        if ends:
+            self.finish(w, [(t, self.rnd.choice(["done", "done", "done", "failed"])) for t in ends])
+
+    def put_back(self, w, ticket):
+        """Sometimes a job ends otherwise: by a retry, by a drain."""
+        _, raw, n = w.hands[ticket]
+        jid, own, dice = raw.split("/")[0], f"own:{w.wid}", self.rnd.random()
         if dice < 0.15 and n < 3:
             self.call("fail", [f"job:{jid}", *LANE_KEYS, own, "delay:noop", "delayraw", "ev",
                                f"ev:{jid}", "stat"],
                       [ticket, jid, LANE, "err", self.rnd.randrange(800)])
-            return
-        if dice < 0.22:
+        elif dice < 0.22:
             self.call("release", [*LANE_KEYS, own, "q:noop", f"job:{jid}"], [ticket])
-            return
-        st = self.rnd.choice(["done", "done", "done", "failed"])
-        before, f = self.s.r.hmget(f"{{dr}}:job:{jid}", "st", "f")
-        reply = self.call("finish", [f"job:{jid}", *LANE_KEYS, own, "deliv", "ev", f"ev:{jid}",
-                                     "stat"],
-                          [ticket, jid, LANE, self.mid(raw), st, st, "res", "", 10**9, body, 0])
-        if self.journals.get(raw) == 1 and self.rnd.random() < 0.7:
-            self.journals[raw] = 2  # closed on disk, whatever Redis says; else a human is needed
-        if reply[0] == "OK":
-            self.finishes[jid] += 1
-            if f and f.decode() != ticket:
-                raise Broken(f"{jid}: a stale finish was accepted")
-            if before and before.decode() in ENDS:
-                raise Broken(f"{jid}: finish accepted after {before}")
-        elif reply[0] == "STALE":
-            self.stale += 1
+        else:
+            return False
+        w.hands.pop(ticket)
+        return True
+
+    def finish(self, w, ends):
+        """ends: (ticket, st)."""
+        parts, before = [], []
+        for ticket, st in ends:
+            raw = w.hands.pop(ticket)[1]
+            jid, body = raw.split("/")
+            before.append((jid, raw, *self.s.r.hmget(f"{{dr}}:job:{jid}", "st", "f")))
+            parts.append((jid, [ticket, jid, self.mid(raw), st, st, "res", "", 10**9, body, 0]))
+        replies = self.call_shared("finish", w, parts)
+        for (ticket, _), (jid, raw, st, f), reply in zip(ends, before, replies):
+            if self.journals.get(raw) == 1 and self.rnd.random() < 0.7:
+                self.journals[raw] = 2  # closed on disk, whatever Redis says; else a human is needed
+            if reply[0] == "OK":
+                self.finishes[jid] += 1
+                if f and f.decode() != ticket:
+                    raise Broken(f"{jid}: a stale finish was accepted")
+                if st and st.decode() in ENDS:
+                    raise Broken(f"{jid}: finish accepted after {st}")
+            elif reply[0] == "STALE":
+                self.stale += 1
 
     def beat(self, w):
         tickets = list(w.hands)
@@ -178,13 +216,7 @@ class Model:
             if letter == b"s":
                 w.hands.pop(t)
             elif letter == b"c" and w.hands[t][0] == "running":
-                raw = w.hands.pop(t)[1]
-                jid, body = raw.split("/")
-                got = self.call("finish", [f"job:{jid}", *LANE_KEYS, f"own:{w.wid}", "deliv", "ev",
-                                           f"ev:{jid}", "stat"],
-                                [t, jid, LANE, self.mid(raw), "cancelled", "cancelled", "", "",
-                                 10**9, body, 0])
-                self.finishes[jid] += got[0] == "OK"
+                self.finish(w, [(t, "cancelled")])
 
     def reconcile(self, w):
         for t in self.s.r.smembers(f"{{dr}}:own:{w.wid}"):
@@ -223,6 +255,9 @@ class Model:
         jid = f"j{self.rnd.randrange(12)}"
         self.call("cancel", [f"job:{jid}", "ev", f"ev:{jid}", "run"], [jid, "hint:"])
 
+    def some(self, tickets):
+        return self.rnd.sample(tickets, min(len(tickets), self.rnd.choice([1, 1, 2, 4])))
+
     def act(self, w, quiet):
         if w.paused > 0:
             w.paused -= 1
@@ -242,9 +277,9 @@ class Model:
         claimed = [t for t, h in w.hands.items() if h[0] == "claimed"]
         running = [t for t, h in w.hands.items() if h[0] == "running"]
         if claimed and (quiet or self.rnd.random() < 0.8):
-            self.start(w, self.rnd.choice(claimed))
+            self.start(w, self.some(claimed))
         elif running and (quiet or self.rnd.random() < 0.5):
-            self.end(w, self.rnd.choice(running))
+            self.end(w, self.some(running))
         elif len(w.hands) < 6:
             self.claim(w)
         if self.rnd.random() < 0.1:
@@ -299,14 +334,15 @@ class Model:
 
 MUTANTS = [
     ("reap1", "if not score or tonumber(score) ~= tonumber(ARGV[2]) then return {'CHANGED'} end", ""),
-    ("finish", "if r[1] and r[2] ~= ticket then reply = {'STALE'}", "if false then reply = {'STALE'}"),
-    ("finish", "elseif r[1] and r[1] ~= 'running' and r[1] ~= 'lost' then", "elseif false then"),
-    ("finish", "if lost > 0 then redis.call('HDEL', KEYS[5], ARGV[4]) end", ""),
-    ("finish", "redis.call('SREM', KEYS[4], ticket)", ""),
-    ("start", "    if redis.call('HEXISTS', run, f) == 1 then return {'DUP_RUN'} end\n", ""),
+    ("finish", "if r[1] and r[2] ~= ticket then return {'STALE'} end", ""),
+    ("finish", "if r[1] and r[1] ~= 'running' and r[1] ~= 'lost' then return {'ALREADY', r[1]} end", ""),
+    ("finish", "if lost > 0 then call('HDEL', deliv, mid) end", ""),
+    ("finish", "call('SREM', own, unpack(tickets))", ""),
+    ("start", "      if call('HEXISTS', run, f) == 1 then return {'DUP_RUN'} end\n", ""),
     ("start", "return {'DUP_DONE', st}", "return {'GONE'}"),
-    ("start", "if ARGV[9] ~= '1' and (", "if ("),
-    ("start", "if not resume then", "if true then"),
+    ("start", "if resume ~= '1' and (", "if ("),
+    ("start", "if resume == '0' then\n    if r[5]", "if true then\n    if r[5]"),
+    ("start", "touched[job] and record(job) or was[i]", "was[i]"),
     ("drop", "if ARGV[3] == '1' then redis.call('HDEL', KEYS[4], ARGV[2]) end", ""),
     ("release", "redis.call('RPUSH', KEYS[4], raw)", ""),
     ("fail", "redis.call('HSET', KEYS[6], ARGV[1], raw)", ""),

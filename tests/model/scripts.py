@@ -10,6 +10,7 @@ import redis
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "worker/queue/scripts"
 CLOCK = "{dr}:test-clock"  # microseconds
+SHARED = {"start": ["ev", "deliv"], "finish": ["deliv", "ev", "stat", "rt"]}  # keys beside the lane's
 
 
 def with_clock(text):
@@ -18,7 +19,7 @@ def with_clock(text):
            "return {math.floor(us / 1000000), us % 1000000} end\n")
     head, body = text.split("\n", 1)
     assert head.startswith("#!lua"), "a script declares its flags"
-    return head + "\n" + lua + body.replace("redis.call('TIME')", "test_time()")
+    return head + "\n" + lua + body.replace("redis.call('TIME')", "test_time()").replace("call('TIME')", "test_time()")
 
 
 class Scripts:
@@ -61,6 +62,21 @@ class Scripts:
 
     def run(self, name, keys, args):
         reply = self.r.evalsha(self.sha[name], len(keys), *["{dr}:" + k for k in keys], *args)
+        return self.readable(reply)
+
+    def shared(self, name, lane, wid, parts):
+        """start or finish of several jobs: parts are (jid, arguments); the answers in their order."""
+        keys = ["run", f"lease:{lane}", f"own:{wid}", *SHARED[name]]
+        args = [lane, wid] if name == "start" else [lane]
+        for jid, own in parts:
+            keys += [f"job:{jid}", f"ev:{jid}"]
+            args += own
+        reply = self.r.evalsha(self.sha[name], len(keys), *["{dr}:" + k for k in keys], *args)
+        assert len(reply) == len(parts)
+        return [self.readable(x) for x in reply]
+
+    @staticmethod
+    def readable(reply):
         return [x.decode() if isinstance(x, bytes) and i == 0 else x for i, x in enumerate(reply)]
 
     def close(self):

@@ -7,8 +7,8 @@ from scripts import Scripts
 
 CLAIM = ["q:noop", "q:noop:hi", "lease:noop", "run", "own:w", "ctr", "deliv", "delay:noop",
          "delayraw", "pause", "dead", "deadraw", "deadinfo", "ev", "stat"]
-START = ["job:j", "run", "lease:noop", "own:w", "ev", "ev:j", "deliv"]
-FINISH = ["job:j", "run", "lease:noop", "own:w", "deliv", "ev", "ev:j", "stat"]
+START = ["run", "lease:noop", "own:w", "ev", "deliv", "job:j", "ev:j"]
+FINISH = ["run", "lease:noop", "own:w", "deliv", "ev", "stat", "rt", "job:j", "ev:j"]
 FAIL = ["job:j", "run", "lease:noop", "own:w", "delay:noop", "delayraw", "ev", "ev:j", "stat"]
 DROP = ["run", "lease:noop", "own:w", "deliv"]
 PARK = ["run", "lease:noop", "own:w", "delay:noop", "delayraw", "job:j", "ev"]
@@ -39,13 +39,17 @@ class Bench:
     def claim(self, n=16):
         return self.s.run("claim", CLAIM, ["noop", "w", n, 1000, 262144])
 
-    def start(self, dig="d", exp=0, nbf=0, ticket=None, resume=0):
-        return self.s.run("start", START, [ticket or self.ticket, "j", "noop", dig, exp, nbf, "",
-                                           10**9, resume, "unsigned", "w", "mid"])
+    def start(self, dig="d", exp=0, nbf=0, ticket=None, resume=0, jid="j"):
+        return self.s.shared("start", "noop", "w", [self.starting(dig, exp, nbf, ticket, resume, jid)])[0]
 
-    def finish(self, st="done", ticket=None):
-        return self.s.run("finish", FINISH, [ticket or self.ticket, "j", "noop", "mid", st, st,
-                                             "res", "", 10**9, "d", 0])
+    def starting(self, dig="d", exp=0, nbf=0, ticket=None, resume=0, jid="j"):
+        return jid, [ticket or self.ticket, jid, dig, exp, nbf, "", 10**9, resume, "unsigned", "mid"]
+
+    def finish(self, st="done", ticket=None, jid="j"):
+        return self.s.shared("finish", "noop", "w", [self.finishing(st, ticket, jid)])[0]
+
+    def finishing(self, st="done", ticket=None, jid="j"):
+        return jid, [ticket or self.ticket, jid, "mid", st, st, "res", "", 10**9, "d", 0]
 
     def calls(self):
         """Each script with arguments that would write, by name."""
@@ -53,8 +57,8 @@ class Bench:
         return {
             "enqueue": (ENQUEUE, ["raw", "j", "noop", "d", 10**9]),
             "claim": (CLAIM, ["noop", "w", 16, 1000, 262144]),
-            "start": (START, [t, "j", "noop", "d", 0, 0, "", 10**9, 0, "unsigned", "w", "mid"]),
-            "finish": ([*FINISH, "rt"], [t, "j", "noop", "mid", "done", "done", "res", "", 10**9, "d", 50]),
+            "start": (START, ["noop", "w", *self.starting()[1]]),
+            "finish": (FINISH, ["noop", t, "j", "mid", "done", "done", "res", "", 10**9, "d", 50]),
             "fail": (FAIL, [t, "j", "noop", "err", 100]),
             "drop": (DROP, [t, "mid", 1]),
             "park": (PARK, [t, self.s.ms + 1000, "j", "noop", "d", 10**9, 0]),
@@ -116,6 +120,7 @@ def answers(s):
     yield "drop", s.run("drop", DROP, [second, "mid", 1])[0], "OK"
     yield "drop, reply lost", s.run("drop", DROP, [second, "mid", 1])[0], "GONE"
     yield "all at rest", b.r.exists("{dr}:run", "{dr}:own:w", "{dr}:lease:noop"), 0
+    yield from many(s)
     b = Bench(s, start=True)
     yield "recorded, it has ended", (b.finish()[0], again(b, 2)), ("OK", "DUP_DONE")
     yield "resume after that end", again(b, 1, dig="e", exp=1), "OK"
@@ -164,7 +169,7 @@ def answers(s):
     b = Bench(s, start=True)
     forget = ["rt", "job:j"], ["j"]
     yield "nothing to forget", s.run("forget", *forget)[0], "GONE"
-    yield "finish with rt", s.run("finish", *b.calls()["finish"])[0], "OK"
+    yield "finish with rt", s.run("finish", *b.calls()["finish"]), [[b"OK"]]
     yield "its result is kept", s.run("forget", *forget)[0], "EARLY"
     s.advance(50)
     yield "then it is dropped", s.run("forget", *forget)[0], "OK"
@@ -174,6 +179,10 @@ def answers(s):
     s.advance(0)
     yield "finish after FLUSHALL", b.finish()[0], "OK"
     yield "is an orphan", b.r.hget("{dr}:job:j", "orphan"), b"1"
+    b.r.flushdb()
+    s.advance(0)
+    got = s.shared("finish", "noop", "w", [b.finishing(), b.finishing(ticket="1")])
+    yield "one orphan of two", [x[0] for x in got], ["OK", "STALE"]
     b = Bench(s, start=True)
     yield "release", s.run("release", RELEASE, [b.ticket])[0], "OK"
     yield "no attempt charged", b.r.hmget("{dr}:job:j", "st", "n"), [b"queued", b"0"]
@@ -206,6 +215,46 @@ def answers(s):
     b = Bench(s)
     yield "beat", s.run("beat", BEAT, ["w", 1000, 4000, 0, b.ticket])[1], b"o"
     yield "beat of a gone one", s.run("beat", BEAT, ["w", 1000, 4000, 0, "1"])[1], b"g"
+
+
+def many(s):
+    """start and finish of several jobs in one call."""
+    b = Bench(s, claim=False)
+    b.r.lpush("{dr}:q:noop", *[f"raw{i}" for i in range(16)])
+    tickets = [t.decode() for t in b.claim()[4::2]]
+    yield "a full claim's tables", [b.r.object("encoding", "{dr}:" + k) for k in ("lease:noop", "run")], \
+        [b"skiplist", b"hashtable"]
+    yield "hold nothing else", (b.r.zcard("{dr}:lease:noop"), b.r.hlen("{dr}:run")), (16, 16)
+    starts = [b.starting(ticket=t, jid=f"j{i}") for i, t in enumerate(tickets[:3])]
+    twice = b.starting(ticket=tickets[3], jid="j0")
+    gone, late = b.starting(ticket="1", jid="j9"), b.starting(ticket=tickets[4], jid="j4", exp=1)
+    got = s.shared("start", "noop", "w", [*starts, twice, gone, late])
+    yield "several starts", [x[0] for x in got], ["OK", "OK", "OK", "DUP_RUN", "GONE", "EXPIRED"]
+    before = {k: b.r.dump(k) for k in b.r.keys("*")}
+    got = s.shared("start", "noop", "w", starts)
+    yield "their reply lost", [x[0] for x in got], ["ALREADY"] * 3
+    yield "nothing was written again", {k: b.r.dump(k) for k in b.r.keys("*")}, before
+    ends = [b.finishing(ticket=t, jid=f"j{i}", st=st)
+            for i, (t, st) in enumerate(zip(tickets, ("done", "failed", "done")))]
+    b.r.rename("{dr}:job:j2", "{dr}:kept")
+    b.r.set("{dr}:job:j2", "junk")
+    before = {k: b.r.dump(k) for k in b.r.keys("*")}
+    try:
+        got = s.shared("finish", "noop", "w", ends)
+    except redis.ResponseError:
+        got = "refused"
+    yield "one damaged record stops the call", got, "refused"
+    yield "before anything was written", {k: b.r.dump(k) for k in b.r.keys("*")}, before
+    b.r.rename("{dr}:kept", "{dr}:job:j2")
+    stale = b.finishing(ticket=tickets[5], jid="j0")
+    got = s.shared("finish", "noop", "w", [*ends, stale])
+    yield "several ends", [x[0] for x in got], ["OK", "OK", "OK", "STALE"]
+    yield "counted by outcome", b.r.hgetall("{dr}:stat"), {b"done": b"2", b"failed": b"1"}
+    yield "their tickets are gone", [b.r.hexists("{dr}:run", t) for t in tickets[:6]], \
+        [False, False, False, True, False, False]
+    yield "ends in the feed", sum(e[1][b"e"] == b"end" for e in b.r.xrange("{dr}:ev")), 4
+    again = s.shared("finish", "noop", "w", ends)
+    yield "their reply lost", [x[0] for x in again], ["ALREADY"] * 3
 
 
 def wrong_types(s):

@@ -214,7 +214,8 @@ static void refuse(struct dispatch *d, const struct dr_err *why)
     dispatch_drain(d);
 }
 
-static void claim_some(struct lane *l, int64_t *wait_ms)
+/* The number of messages taken. */
+static unsigned claim_some(struct lane *l, int64_t *wait_ms)
 {
     struct dispatch *d = l->dispatch;
     struct queue_message messages[QUEUE_BATCH];
@@ -230,14 +231,14 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
         give_slot(l);
     if (rc == DR_E_CONFIG) {
         refuse(d, &err);
-        return;
+        return 0;
     }
     if (rc) {
         if (err.rc != DR_E_UNREACHABLE)
             dr_log_err(DR_LOG_ERROR, "queue.claim", &err, "lane", l->row->name, NULL);
         (void)fiber_sleep(AFTER_ERROR_MS, NULL);
         *wait_ms = 0;
-        return;
+        return 0;
     }
     for (unsigned i = 0; i < count; i++) {
         d->running++;
@@ -247,26 +248,40 @@ static void claim_some(struct lane *l, int64_t *wait_ms)
         *wait_ms = 0;
     else if (paused)
         *wait_ms = -2;
+    return count;
 }
 
-static void due_fiber(void *arg)
+/* Claims beside the lane's own fiber as long as there is plenty. */
+static void beside_fiber(void *arg)
 {
     struct lane *l = arg;
+    struct dispatch *d = l->dispatch;
     int64_t wait_ms;
-    if (!l->dispatch->draining && room(l) > 0 && queue_is_up(l->dispatch->queue))
-        claim_some(l, &wait_ms);
-    l->dispatch->lane_fibers--;
-    dispatch_check_drained(l->dispatch);
+    while (l->again && !d->draining && room(l) > 0 && queue_is_up(d->queue)) {
+        l->again = false;
+        if (claim_some(l, &wait_ms) == QUEUE_BATCH)
+            l->again = true;
+    }
+    l->beside = false;
+    d->lane_fibers--;
+    dispatch_check_drained(d);
+}
+
+static void claim_beside(struct lane *l)
+{
+    l->again = true;
+    if (l->beside || l->dispatch->draining)
+        return;
+    l->beside = true;
+    l->dispatch->lane_fibers++;
+    fiber_start(l->dispatch->o.services->loop, beside_fiber, l);
 }
 
 static void on_due(void *arg)
 {
     struct lane *l = arg;
     l->due_ms = 0;
-    if (l->dispatch->draining)
-        return;
-    l->dispatch->lane_fibers++;
-    fiber_start(l->dispatch->o.services->loop, due_fiber, l);
+    claim_beside(l);
 }
 
 void dispatch_due(struct lane *l, int64_t wait_ms)
@@ -290,7 +305,10 @@ static void lane_fiber(void *arg)
         wait_for_room(l);
         if (d->draining || queue_wait_up(d->queue, &err))
             break;
-        claim_some(l, &wait_ms);
+        /* While Redis works on one claim the next shall be on its way: else each waits for the
+         * other. */
+        if (claim_some(l, &wait_ms) == QUEUE_BATCH && room(l) > 0)
+            claim_beside(l);
         if (d->draining)
             break;
         if (wait_ms == -2)

@@ -36,6 +36,7 @@ struct lane {
     unsigned shared_held; /* permits of DR_CONCURRENCY */
     bool reserved_held;
     struct fiber *waiting; /* the lane's fiber, while nothing is free */
+    bool beside, again;    /* a second fiber claims; once more when it is through */
     struct queue_bell *bell;
     struct loop_timer *due; /* a message that this worker delayed comes due */
     int64_t due_ms;         /* dr_clock_ms; 0: not armed */

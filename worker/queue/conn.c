@@ -146,13 +146,26 @@ void queue_conn_reset(struct queue_conn *c, const char *reason)
     fail_with(c, DR_E_UNREACHABLE, reason);
 }
 
+/* A bufferevent writes in the loop's next turn. What a plain socket takes at once goes at once, so
+ * that Redis works while the rest of this turn is done here; errors are left to the bufferevent. */
+void queue_conn_push(struct queue_conn *c)
+{
+    if (c->freed || !c->bev || (c->state != READY && c->state != GREETING))
+        return;
+    bool direct = !c->tls && evbuffer_get_length(bufferevent_get_output(c->bev)) == 0;
+    while (direct && evbuffer_get_length(c->out) > 0 &&
+           evbuffer_write(c->out, bufferevent_getfd(c->bev)) > 0)
+        continue;
+    if (evbuffer_get_length(c->out) > 0)
+        (void)bufferevent_write_buffer(c->bev, c->out);
+}
+
 static void flush(void *arg)
 {
     struct queue_conn *c = arg;
     c->busy--;
     c->flush_queued = false;
-    if (!c->freed && c->bev && (c->state == READY || c->state == GREETING))
-        (void)bufferevent_write_buffer(c->bev, c->out);
+    queue_conn_push(c);
     maybe_release(c);
 }
 
@@ -505,13 +518,3 @@ void queue_conn_send(struct queue_conn *c, int argc, const char **argv, const si
     c->busy++;
     loop_next_tick(c->loop, refuse, r);
 }
-
-#if DR_FAULTS
-void queue_conn_push(struct queue_conn *c)
-{
-    evutil_socket_t fd = c->bev ? bufferevent_getfd(c->bev) : -1;
-    bool direct = fd >= 0 && !c->tls && evbuffer_get_length(bufferevent_get_output(c->bev)) == 0;
-    while (direct && evbuffer_get_length(c->out) > 0 && evbuffer_write(c->out, fd) > 0)
-        continue;
-}
-#endif

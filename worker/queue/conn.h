@@ -55,9 +55,8 @@ enum dr_rc queue_conn_call(struct queue_conn *c, int argc, const char **argv, co
 enum dr_rc queue_conn_call_named(struct queue_conn *c, const char *name, int argc,
                                  const char **argv, const size_t *len, redisReply **out,
                                  struct dr_err *err) DR_MUST_CHECK;
-#if DR_FAULTS
-void queue_conn_push(struct queue_conn *c); /* what was sent leaves now: for fault points */
-#endif
+void queue_conn_push(
+    struct queue_conn *c); /* what was sent leaves now, not at the end of the turn */
 /* Drops the connection: pending commands are lost, it connects again. */
 void queue_conn_reset(struct queue_conn *c, const char *reason);
 

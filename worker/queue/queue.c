@@ -108,8 +108,8 @@ enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err)
 
 /* Repeats a call until it was answered: every script is idempotent under a lost reply. An error
  * reply (OOM, a key of a wrong type) is repeated too, more slowly: nothing may get lost by it. */
-enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,
-                          struct dr_err *err)
+enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, bool refusal_ends,
+                          redisReply **out, struct dr_err *err)
 {
     for (uint64_t wait_ms = 100;; wait_ms = wait_ms < 5000 ? wait_ms * 2 : wait_ms) {
         struct dr_err one = {0};
@@ -118,7 +118,7 @@ enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **o
         if (script_run(c, q->scripts, q->conn, out, &one) == DR_OK)
             return DR_OK;
         dr_log_err(DR_LOG_WARN, "queue.repeat", &one, NULL);
-        if (one.rc == DR_E_BUG)
+        if (one.rc == DR_E_BUG || (refusal_ends && one.rc == DR_E_REDIS))
             return *err = one, one.rc;
         if (fiber_sleep(wait_ms, NULL))
             continue;

@@ -11,6 +11,7 @@
 struct fiber;
 struct queue_hint;
 struct queue_info;
+struct shared_call;
 
 struct queue_waiter {
     struct queue_waiter *next;
@@ -27,6 +28,7 @@ struct queue {
     struct queue_waiter *waiters; /* fibers that wait for Redis */
     struct queue_held *held;
     unsigned held_count, fibers, claiming;
+    struct shared_call *gathering; /* calls that others may still join */
     int64_t clock_offset_ms;
     struct cancel stop;
     bool stopped, send_whole;       /* the next progress script is sent as text */
@@ -51,8 +53,10 @@ void queue_told_free(struct queue *q);
 enum dr_rc queue_told_store(struct queue *q, struct dr_err *err) DR_MUST_CHECK;
 void queue_beat_all(struct queue *q);
 void queue_saw_clock(struct queue *q, int64_t server_ms);
-enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, redisReply **out,
-                          struct dr_err *err) DR_MUST_CHECK;
+/* Repeats itself while Redis cannot be reached; also, unless refusal_ends, while it answers with an
+ * error: what it refuses today it may take tomorrow, and nothing may be lost. */
+enum dr_rc queue_run_sure(struct queue *q, struct script_call *c, bool refusal_ends,
+                          redisReply **out, struct dr_err *err) DR_MUST_CHECK;
 void queue_release_unknown(struct queue *q, struct script_call *c, const char *ticket);
 void queue_reap(struct queue *q, struct script_call *c);
 void queue_forget(struct queue *q, struct script_call *c); /* results that outlived their rt */

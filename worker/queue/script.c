@@ -62,7 +62,7 @@ void script_key_text(struct script_call *c, const char *key)
 
 void script_key(struct script_call *c, const struct dr_keys *k, const char *kind, const char *name)
 {
-    if (c->key_texts >= 20)
+    if (c->key_texts >= SCRIPT_KEYS)
         abort();
     script_key_text(c, dr_key(k, c->key_text[c->key_texts++], kind, name));
 }

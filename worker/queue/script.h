@@ -11,7 +11,7 @@
 #include "common/keys.h"
 #include "worker/queue/conn.h"
 
-enum { SCRIPT_ARGS_MAX = 640, SCRIPT_NUMBERS = 32 };
+enum { SCRIPT_ARGS_MAX = 640, SCRIPT_KEYS = 40, SCRIPT_NUMBERS = 64 };
 
 /* One call. Text is borrowed until the call returns; key names and numbers are kept inside. */
 struct script_call {
@@ -19,7 +19,7 @@ struct script_call {
     unsigned keys, args;
     const char *argv[SCRIPT_ARGS_MAX];
     size_t len[SCRIPT_ARGS_MAX];
-    char key_text[20][DR_KEY_MAX];
+    char key_text[SCRIPT_KEYS][DR_KEY_MAX];
     char number_text[SCRIPT_NUMBERS][24];
     unsigned key_texts, numbers;
     char key_count[12];

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/wire/envelope.h"
+#include "worker/queue/shared.h"
 
 static void lane_keys(struct script_call *c, struct queue *q, const char *lane)
 {
@@ -122,52 +123,41 @@ static enum queue_started started_code(const char *code)
     return QUEUE_GONE;
 }
 
-enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct queue_start *s,
-                           enum queue_started *out, unsigned *n, struct dr_err *err)
+static void put_start(struct script_call *c, const struct shared_part *p)
 {
-    struct script_call *c = dr_xalloc(sizeof *c);
-    redisReply *r = NULL;
-    script_begin(c, "start");
-    script_key(c, &q->keys, "job:", h->jid);
-    lane_keys(c, q, h->lane);
-    script_key(c, &q->keys, "ev", "");
-    script_key(c, &q->keys, "ev:", h->jid);
-    script_key(c, &q->keys, "deliv", "");
-    script_arg(c, h->ticket);
-    script_arg(c, h->jid);
-    script_arg(c, h->lane);
-    script_arg(c, h->dig);
+    const struct queue_start *s = p->what;
+    script_arg(c, p->held->ticket);
+    script_arg(c, p->held->jid);
+    script_arg(c, p->held->dig);
     script_number(c, s->exp_ms);
     script_number(c, s->nbf_ms);
     script_arg(c, s->kid ? s->kid : "");
     script_number(c, s->ttl_ms);
     script_number(c, s->journal);
     script_arg(c, s->actor ? s->actor : "unsigned");
-    script_arg(c, q->wid);
-    script_arg(c, h->mid);
-    enum dr_rc rc = queue_run_sure(q, c, &r, err);
+    script_arg(c, p->held->mid);
+}
+
+enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct queue_start *s,
+                           enum queue_started *out, unsigned *n, struct dr_err *err)
+{
+    static const char *const keys[] = {"ev", "deliv", NULL};
+    static const struct shared_kind start = {"start", keys, true, put_start};
+    struct shared_part part = {.held = h, .what = s};
+    enum dr_rc rc = shared_run(q, &start, &part, err);
     if (rc == DR_OK) {
-        *out = started_code(script_text(r, 0));
-        *n = (unsigned)script_integer(r, 1);
+        *out = started_code(script_text(part.answer, 0));
+        *n = (unsigned)script_integer(part.answer, 1);
         h->started = *out == QUEUE_RUN;
     }
-    freeReplyObject(r);
-    free(c);
+    freeReplyObject(part.answer);
     return rc;
 }
 
-static enum dr_rc run_simple(struct queue *q, struct script_call *c, const char **reply,
-                             struct dr_err *err)
+static enum dr_rc run_simple(struct queue *q, struct script_call *c, struct dr_err *err)
 {
-    static const char *const known[] = {"OK", "ALREADY", "STALE", "GONE", "CHANGED"};
     redisReply *r = NULL;
-    enum dr_rc rc = queue_run_sure(q, c, &r, err);
-    if (rc == DR_OK && reply) {
-        *reply = "?";
-        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-            if (strcmp(script_text(r, 0), known[i]) == 0)
-                *reply = known[i];
-    }
+    enum dr_rc rc = queue_run_sure(q, c, false, &r, err);
     freeReplyObject(r);
     free(c);
     return rc;
@@ -182,7 +172,7 @@ enum dr_rc queue_drop(struct queue *q, struct queue_held *h, bool clear_deliv, s
     script_arg(c, h->ticket);
     script_arg(c, h->mid);
     script_arg(c, clear_deliv ? "1" : "0");
-    return run_simple(q, c, NULL, err);
+    return run_simple(q, c, err);
 }
 
 enum dr_rc queue_park(struct queue *q, struct queue_held *h, int64_t due_ms, int64_t ttl_ms,
@@ -202,34 +192,44 @@ enum dr_rc queue_park(struct queue *q, struct queue_held *h, int64_t due_ms, int
     script_arg(c, h->dig);
     script_number(c, ttl_ms);
     script_arg(c, h->started ? "1" : "0");
-    return run_simple(q, c, NULL, err);
+    return run_simple(q, c, err);
 }
 
-enum dr_rc queue_finish(struct queue *q, struct queue_held *h, const struct queue_end *e,
-                        const char **reply, struct dr_err *err)
+static void put_finish(struct script_call *c, const struct shared_part *p)
 {
-    struct script_call *c = dr_xalloc(sizeof *c);
-    script_begin(c, "finish");
-    script_key(c, &q->keys, "job:", h->jid);
-    lane_keys(c, q, h->lane);
-    script_key(c, &q->keys, "deliv", "");
-    script_key(c, &q->keys, "ev", "");
-    script_key(c, &q->keys, "ev:", h->jid);
-    script_key(c, &q->keys, "stat", "");
-    if (e->res_ttl_ms)
-        script_key(c, &q->keys, "rt", "");
-    script_arg(c, h->ticket);
-    script_arg(c, h->jid);
-    script_arg(c, h->lane);
-    script_arg(c, h->mid);
+    const struct queue_end *e = p->what;
+    script_arg(c, p->held->ticket);
+    script_arg(c, p->held->jid);
+    script_arg(c, p->held->mid);
     script_arg(c, e->st);
     script_arg(c, e->outcome);
     script_bytes(c, e->res ? e->res : "", e->res_len);
     script_bytes(c, e->err ? e->err : "", e->err_len);
     script_number(c, e->ttl_ms);
-    script_arg(c, h->dig);
+    script_arg(c, p->held->dig);
     script_number(c, e->res_ttl_ms);
-    return run_simple(q, c, reply, err);
+}
+
+static const char *ended_code(const char *code)
+{
+    static const char *const known[] = {"OK", "ALREADY", "STALE"};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(code, known[i]) == 0)
+            return known[i];
+    return "?";
+}
+
+enum dr_rc queue_finish(struct queue *q, struct queue_held *h, const struct queue_end *e,
+                        const char **reply, struct dr_err *err)
+{
+    static const char *const keys[] = {"deliv", "ev", "stat", "rt", NULL};
+    static const struct shared_kind finish = {"finish", keys, false, put_finish};
+    struct shared_part part = {.held = h, .what = e, .bytes = e->res_len + e->err_len};
+    enum dr_rc rc = shared_run(q, &finish, &part, err);
+    if (rc == DR_OK)
+        *reply = ended_code(script_text(part.answer, 0));
+    freeReplyObject(part.answer);
+    return rc;
 }
 
 enum dr_rc queue_fail(struct queue *q, struct queue_held *h, const void *err_map, size_t err_len,
@@ -249,7 +249,7 @@ enum dr_rc queue_fail(struct queue *q, struct queue_held *h, const void *err_map
     script_arg(c, h->lane);
     script_bytes(c, err_map, err_len);
     script_number(c, wait_ms);
-    return run_simple(q, c, NULL, err);
+    return run_simple(q, c, err);
 }
 
 enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_refusal *refusal,
@@ -277,7 +277,7 @@ enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_
     script_number(c, (int64_t)90 * 86400000);
     script_number(c, QUEUE_DEAD_MAX);
     script_arg(c, refusal->reason);
-    return run_simple(q, c, NULL, err);
+    return run_simple(q, c, err);
 }
 
 enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err)
@@ -288,7 +288,7 @@ enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *e
     script_key(c, &q->keys, "q:", h->lane);
     script_key(c, &q->keys, "job:", h->started ? h->jid : "");
     script_arg(c, h->ticket);
-    return run_simple(q, c, NULL, err);
+    return run_simple(q, c, err);
 }
 
 void queue_release_unknown(struct queue *q, struct script_call *c, const char *ticket)

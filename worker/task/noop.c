@@ -18,6 +18,7 @@ static enum dr_rc decode(const struct dr_args *args, void *state, struct dr_err 
 static enum dr_rc run(struct job *j, struct dr_err *err)
 {
     const struct noop *n = job_state(j);
+    job_summary(j, n->sleep_ms ? "slept %llu ms" : "done", (unsigned long long)n->sleep_ms);
     return n->sleep_ms ? job_sleep(j, n->sleep_ms, err) : DR_OK;
 }
 

@@ -49,7 +49,7 @@ if #got == 0 then return reply end
 local ticket = math.max(last + 1, us)
 redis.call('SET', KEYS[6], string.format('%.0f', ticket + #got - 1))
 local run, lease, own = {}, {}, {}
-local deadline = ms + tonumber(ARGV[4])
+local deadline = string.format('%.0f', ms + tonumber(ARGV[4]))
 local head = ARGV[2] .. '|' .. ARGV[1] .. '|'
 for i = 1, #got do
   local name, raw = string.format('%.0f', ticket + i - 1), got[i]
@@ -76,4 +76,16 @@ if #own == 0 then return reply end
 redis.call('HSET', KEYS[4], unpack(run))
 redis.call('ZADD', KEYS[3], unpack(lease))
 redis.call('SADD', KEYS[5], unpack(own))
+if #own < 16 then return reply end
+-- Under load: Redis keeps few short elements in one string and searches it from the beginning. One
+-- longer than its limit makes it a table, which it stays until it is empty.
+local long = string.rep('x', 65)
+if redis.call('OBJECT', 'ENCODING', KEYS[3]) ~= 'skiplist' then
+  redis.call('ZADD', KEYS[3], deadline, long)
+  redis.call('ZREM', KEYS[3], long)
+end
+if redis.call('OBJECT', 'ENCODING', KEYS[4]) ~= 'hashtable' then
+  redis.call('HSET', KEYS[4], long, long)
+  redis.call('HDEL', KEYS[4], long)
+end
 return reply

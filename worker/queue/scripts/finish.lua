@@ -1,50 +1,73 @@
 #!lua flags=allow-oom
--- T9 and T13, running|lost -> done|failed|cancelled: record, result, events and the message's end
--- in one step. An absent record (FLUSHALL) is written anew with orphan=1.
--- KEYS 1 job 2 run 3 lease 4 own 5 deliv 6 ev 7 ev:<jid> 8 stat 9 rt (only with ARGV 11)
--- ARGV 1 ticket 2 jid 3 lane 4 mid 5 st 6 outcome 7 res 8 err 9 ttl ms 10 dig
---      11 ms that res is kept, 0: as long as the record
--- -> {OK} | {ALREADY, st} | {STALE} another delivery owns the job; only this ticket is cleared
-local job, ticket, st = KEYS[1], ARGV[1], ARGV[5]
-if st ~= 'done' and st ~= 'failed' and st ~= 'cancelled' then
-  return redis.error_reply('ERR st is not done, failed or cancelled')
+-- T9 and T13, running|lost -> done|failed|cancelled, for the jobs of one lane that end in a worker at
+-- the same time: record, result, events and the message's end in one step. An absent record
+-- (FLUSHALL) is written anew with orphan=1.
+-- KEYS 1 run 2 lease 3 own 4 deliv 5 ev 6 stat 7 rt, then of each job: job ev:<jid>
+-- ARGV 1 lane, then of each job: ticket jid mid st outcome res err ttl ms dig
+--      and the ms that res is kept (0: as long as the record)
+-- -> of each job: {OK} | {ALREADY, st} | {STALE} another delivery owns the job; only this ticket is
+--    cleared
+local call = redis.call
+local run, lease, own, deliv, ev, stat, rt = unpack(KEYS, 1, 7)
+local lane, jobs = ARGV[1], (#KEYS - 7) / 2
+local function record(job) return call('HMGET', job, 'st', 'f', 'err', 'pct') end
+-- A field that is empty is left out, unless an earlier attempt has written it.
+local function with(name, value, before) if value ~= '' or before then return name, value end end
+-- Reads of every key first: one of a wrong type fails here, before anything was written.
+local lost = call('HLEN', deliv)
+call('HLEN', run)
+call('ZCARD', lease)
+call('SCARD', own)
+call('XLEN', ev)
+call('HLEN', stat)
+call('ZCARD', rt)
+local tickets, was, seen = {}, {}, {}
+for i = 1, jobs do
+  local st = ARGV[i * 10 - 5]
+  if st ~= 'done' and st ~= 'failed' and st ~= 'cancelled' then
+    return redis.error_reply('ERR st is not done, failed or cancelled')
+  end
+  tickets[i], was[i] = ARGV[i * 10 - 8], record(KEYS[6 + 2 * i])
+  seen[i] = call('XLEN', KEYS[7 + 2 * i]) > 0
 end
-local r = redis.call('HMGET', job, 'st', 'f')
-local lost = redis.call('HLEN', KEYS[5])
-redis.call('HLEN', KEYS[2])
-redis.call('ZCARD', KEYS[3])
-redis.call('SCARD', KEYS[4])
-redis.call('XLEN', KEYS[6])
-redis.call('HLEN', KEYS[8])
-local seen = redis.call('XLEN', KEYS[7]) > 0
-local keep = tonumber(ARGV[11])
-if keep > 0 then redis.call('ZCARD', KEYS[9]) end
-local reply
-if r[1] and r[2] ~= ticket then reply = {'STALE'}
-elseif r[1] and r[1] ~= 'running' and r[1] ~= 'lost' then reply = {'ALREADY', r[1]} end
-redis.call('HDEL', KEYS[2], ticket)
-redis.call('ZREM', KEYS[3], ticket)
-redis.call('SREM', KEYS[4], ticket)
-if reply then return reply end
-local t = redis.call('TIME')
+local t = call('TIME')
 local ms = t[1] * 1000 + math.floor(t[2] / 1000)
 local at = string.format('%.0f', ms)
-if r[1] then
-  redis.call('HSET', job, 'st', st, 'outcome', ARGV[6], 'res', ARGV[7], 'err', ARGV[8], 'e_at', at,
-    'pct', st == 'done' and '100' or (redis.call('HGET', job, 'pct') or '0'))
-else
-  redis.call('HSET', job, 'st', st, 'outcome', ARGV[6], 'res', ARGV[7], 'err', ARGV[8], 'e_at', at,
-    'f', ticket, 'n', '1', 'dig', ARGV[10], 'type', ARGV[3], 'lane', ARGV[3], 'orphan', '1')
+call('HDEL', run, unpack(tickets))
+call('ZREM', lease, unpack(tickets))
+call('SREM', own, unpack(tickets))
+
+local function finish(r, seen, job, events, ticket, jid, mid, st, outcome, res, err, ttl, dig, keep)
+  if r[1] and r[2] ~= ticket then return {'STALE'} end
+  if r[1] and r[1] ~= 'running' and r[1] ~= 'lost' then return {'ALREADY', r[1]} end
+  if r[1] then
+    call('HSET', job, 'st', st, 'outcome', outcome, 'res', res, 'e_at', at,
+      'pct', st == 'done' and '100' or r[4] or '0', with('err', err, r[3]))
+  else
+    call('HSET', job, 'st', st, 'outcome', outcome, 'res', res, 'e_at', at, 'f', ticket, 'n', '1',
+      'dig', dig, 'type', lane, 'lane', lane, 'orphan', '1', with('err', err))
+  end
+  call('PEXPIRE', job, ttl)
+  if keep ~= '0' then call('ZADD', rt, ms + tonumber(keep), jid) end
+  if lost > 0 then call('HDEL', deliv, mid) end
+  call('XADD', ev, '*', 'e', 'end', 'j', jid, 'lane', lane, 'at', at, 'st', st, 'outcome', outcome)
+  if seen then
+    call('XADD', events, 'MAXLEN', '~', '500', '*', 'e', 'end', 'at', at, 'st', st,
+      'outcome', outcome)
+    call('PEXPIRE', events, ttl)
+  end
 end
-redis.call('PEXPIRE', job, ARGV[9])
-if keep > 0 then redis.call('ZADD', KEYS[9], ms + keep, ARGV[2]) end
-if lost > 0 then redis.call('HDEL', KEYS[5], ARGV[4]) end
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', '10000', '*', 'e', 'end', 'j', ARGV[2], 'lane', ARGV[3],
-  'at', at, 'st', st, 'outcome', ARGV[6])
-if seen then
-  redis.call('XADD', KEYS[7], 'MAXLEN', '~', '500', '*', 'e', 'end', 'at', at, 'st', st,
-    'outcome', ARGV[6])
-  redis.call('PEXPIRE', KEYS[7], ARGV[9])
+
+local reply, touched, ended = {}, {}, {}
+for i = 1, jobs do
+  local job, outcome = KEYS[6 + 2 * i], ARGV[i * 10 - 4]
+  reply[i] = finish(touched[job] and record(job) or was[i], seen[i], job, KEYS[7 + 2 * i],
+    unpack(ARGV, i * 10 - 8, i * 10 + 1))
+  touched[job] = true -- the same id twice: the second sees what the first has written
+  if not reply[i] then
+    reply[i], ended[outcome] = {'OK'}, (ended[outcome] or 0) + 1
+  end
 end
-redis.call('HINCRBY', KEYS[8], ARGV[6], 1)
-return {'OK'}
+for outcome, n in pairs(ended) do call('HINCRBY', stat, outcome, n) end
+call('XTRIM', ev, 'MAXLEN', '~', '10000')
+return reply
