@@ -67,17 +67,6 @@ static struct segment *segment_new(bool compress)
     return NULL;
 }
 
-/* Whole chunks are named two at a time, with the first of them. */
-static enum dr_rc name(struct frame_codec *codec, const struct segment *s, size_t at, size_t len,
-                       struct container_chunk *c, struct dr_err *err)
-{
-    const unsigned char *p = s->plain + at;
-    bool first = at % (2 * FRAME_CUT) == 0;
-    if (first && s->len - at >= 2 * FRAME_CUT)
-        return frame_name_two(codec, p, p + FRAME_CUT, FRAME_CUT, c[0].name, c[1].name, err);
-    return first || len < FRAME_CUT ? frame_name(codec, p, len, c->name, err) : DR_OK;
-}
-
 static enum dr_rc work(void *arg, unsigned worker, void *segment, struct dr_err *err)
 {
     struct container_writer *w = arg;
@@ -89,7 +78,7 @@ static enum dr_rc work(void *arg, unsigned worker, void *segment, struct dr_err 
     for (size_t at = 0; !rc && at < s->len; at += FRAME_CUT) {
         size_t len = s->len - at < FRAME_CUT ? s->len - at : FRAME_CUT, stored = len;
         struct container_chunk *c = &s->chunks[s->cuts++];
-        rc = name(codec, s, at, len, c, err);
+        rc = frame_name(codec, s->plain + at, len, c->name, err);
         if (!rc && w->spec.level)
             rc = frame_pack(codec, s->plain + at, len, s->stored + s->stored_len, &stored, err);
         c->plain_len = (uint32_t)len;

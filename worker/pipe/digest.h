@@ -15,14 +15,9 @@
 #include "common/err.h"
 #include "worker/pipe/records.h"
 
-enum { DIGEST_ROWS_PADDED = 1088 }; /* key, row and padding of a short row, in whole blocks */
-
 struct digest_rows {
-    /* Each begins with the key. The first may hold a row that waits for another: two are hashed in
-     * the time of one. */
-    unsigned char padded[2][DIGEST_ROWS_PADDED];
-    size_t waiting;        /* its blocks; 0: none */
-    uint64_t rows;         /* that are in the sum */
+    unsigned char key[32];
+    uint64_t rows;
     uint64_t sum[2];       /* high, low */
     uint64_t partial[14];  /* hash state of a row that was cut */
     uint64_t partial_len;  /* its bytes so far */

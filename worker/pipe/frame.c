@@ -1,40 +1,42 @@
 /* zstd frames and chunk names. */
 #include "worker/pipe/frame.h"
 
+#include <openssl/evp.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
 #include "common/mem.h"
-#include "common/str.h"
-#include "worker/pipe/sha256_two.h"
+#include "worker/pipe/aead.h"
 
-enum {
-    TWO = 2,
-    BLOCK = SHA256_TWO_BLOCK,
-    DIGEST = 32,
-    WINDOW_LOG_MAX = 18,
-    BLOCK_SIZE_MAX = 131072,
-    ROWS_HASH_LOG = 11
-};
+enum { BLOCK = 64, DIGEST = 32, WINDOW_LOG_MAX = 18, BLOCK_SIZE_MAX = 131072, ROWS_HASH_LOG = 11 };
 
 struct frame_codec {
     unsigned level;
     ZSTD_CCtx *pack;
     ZSTD_DCtx *unpack;
-    bool named;
-    uint32_t inner[8], outer[8]; /* HMAC's two keyed states, made once; a copy does the work */
+    EVP_MD_CTX *inner, *outer, *work; /* HMAC's two keyed states, made once; a copy does the work */
 };
 
-static void keyed(uint32_t h[8], const unsigned char key[FRAME_NAME_KEY], unsigned char pad)
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static EVP_MD *sha256; /* lives as long as the process */
+
+static void fetch(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+static bool keyed(EVP_MD_CTX *ctx, const unsigned char key[FRAME_NAME_KEY], unsigned char pad)
 {
     unsigned char block[BLOCK];
     memset(block, pad, sizeof block);
     for (unsigned i = 0; i < FRAME_NAME_KEY; i++)
         block[i] ^= key[i];
-    sha256_two_init(h);
-    sha256_two_alone(h, block, 1);
+    bool ok = ctx && sha256 && EVP_DigestInit_ex2(ctx, sha256, NULL) == 1 &&
+              EVP_DigestUpdate(ctx, block, sizeof block) == 1;
     dr_wipe(block, sizeof block);
+    return ok;
 }
 
 static enum dr_rc set_up(struct frame_codec *c, unsigned level, const unsigned char *name_key,
@@ -54,10 +56,13 @@ static enum dr_rc set_up(struct frame_codec *c, unsigned level, const unsigned c
         return dr_fail(err, DR_E_NOMEM, "zstd: no decompressor");
     if (!name_key)
         return DR_OK;
-    keyed(c->inner, name_key, 0x36);
-    keyed(c->outer, name_key, 0x5c);
-    c->named = true;
-    return DR_OK;
+    (void)pthread_once(&once, fetch);
+    c->inner = EVP_MD_CTX_new();
+    c->outer = EVP_MD_CTX_new();
+    c->work = EVP_MD_CTX_new();
+    return c->work && keyed(c->inner, name_key, 0x36) && keyed(c->outer, name_key, 0x5c)
+               ? DR_OK
+               : aead_crypto_failed(err, "SHA-256");
 }
 
 enum dr_rc frame_codec_new(unsigned level, const unsigned char *name_key, struct frame_codec **out,
@@ -91,72 +96,25 @@ void frame_codec_free(struct frame_codec *c)
         return;
     (void)ZSTD_freeCCtx(c->pack);
     (void)ZSTD_freeDCtx(c->unpack);
-    dr_wipe(c, sizeof *c);
+    EVP_MD_CTX_free(c->inner);
+    EVP_MD_CTX_free(c->outer);
+    EVP_MD_CTX_free(c->work);
     free(c);
 }
 
-static void take(uint32_t h[][8], const unsigned char *const from[], size_t blocks, unsigned count)
-{
-    if (count == TWO)
-        sha256_two_blocks(h[0], from[0], h[1], from[1], blocks);
-    else
-        sha256_two_alone(h[0], from[0], blocks);
-}
-
-/* The end of a message: its last bytes are in m, more than 64 if need be. Says how many blocks. */
-static size_t pad(unsigned char m[2 * BLOCK], size_t used, uint64_t total)
-{
-    size_t blocks = used + 9 > BLOCK ? 2 : 1;
-    memset(m + used, 0, blocks * BLOCK - used);
-    m[used] = 0x80;
-    dr_put_u64be(m + blocks * BLOCK - 8, total * 8);
-    return blocks;
-}
-
-/* Names of one chunk, or of two of the same length. */
-static enum dr_rc name(const struct frame_codec *c, const unsigned char *const plain[], size_t len,
-                       unsigned char *const names[], unsigned count, struct dr_err *err)
-{
-    uint32_t h[TWO][8];
-    unsigned char tails[TWO][2 * BLOCK];
-    const unsigned char *const from[TWO] = {tails[0], tails[1]};
-    size_t rest = len % BLOCK, blocks = 0;
-    if (!c->named)
-        return dr_fail(err, DR_E_BUG, "chunk name without a key");
-    for (unsigned i = 0; i < count; i++)
-        memcpy(h[i], c->inner, sizeof h[i]);
-    take(h, plain, len / BLOCK, count);
-    for (unsigned i = 0; i < count; i++) {
-        memcpy(tails[i], plain[i] + len - rest, rest);
-        blocks = pad(tails[i], rest, BLOCK + len);
-    }
-    take(h, from, blocks, count);
-    for (unsigned i = 0; i < count; i++) {
-        for (unsigned k = 0; k < 8; k++)
-            dr_put_u32be(tails[i] + (size_t)4 * k, h[i][k]);
-        (void)pad(tails[i], DIGEST, BLOCK + DIGEST);
-        memcpy(h[i], c->outer, sizeof h[i]);
-    }
-    take(h, from, 1, count);
-    for (unsigned i = 0; i < count; i++)
-        for (unsigned k = 0; k < FRAME_NAME / 4; k++)
-            dr_put_u32be(names[i] + (size_t)4 * k, h[i][k]);
-    return DR_OK;
-}
-
 enum dr_rc frame_name(struct frame_codec *c, const void *plain, size_t len,
-                      unsigned char out[FRAME_NAME], struct dr_err *err)
+                      unsigned char name[FRAME_NAME], struct dr_err *err)
 {
-    return name(c, (const unsigned char *const[]){plain}, len, (unsigned char *const[]){out}, 1,
-                err);
-}
-
-enum dr_rc frame_name_two(struct frame_codec *c, const void *a, const void *b, size_t len,
-                          unsigned char name_a[FRAME_NAME], unsigned char name_b[FRAME_NAME],
-                          struct dr_err *err)
-{
-    return name(c, (const unsigned char *const[]){a, b}, len,
-                (unsigned char *const[]){name_a, name_b}, TWO, err);
+    unsigned char digest[DIGEST];
+    if (!c->work || EVP_MD_CTX_copy_ex(c->work, c->inner) != 1 ||
+        EVP_DigestUpdate(c->work, plain, len) != 1 ||
+        EVP_DigestFinal_ex(c->work, digest, NULL) != 1 ||
+        EVP_MD_CTX_copy_ex(c->work, c->outer) != 1 ||
+        EVP_DigestUpdate(c->work, digest, sizeof digest) != 1 ||
+        EVP_DigestFinal_ex(c->work, digest, NULL) != 1)
+        return aead_crypto_failed(err, "chunk name");
+    memcpy(name, digest, FRAME_NAME);
+    return DR_OK;
 }
 
 enum dr_rc frame_pack(struct frame_codec *c, const void *plain, size_t len, unsigned char *out,

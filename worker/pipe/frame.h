@@ -30,10 +30,6 @@ void frame_codec_free(struct frame_codec *c);
 /* First 16 bytes of HMAC-SHA-256 under the name key. */
 enum dr_rc frame_name(struct frame_codec *c, const void *plain, size_t len,
                       unsigned char name[FRAME_NAME], struct dr_err *err) DR_MUST_CHECK;
-/* Of two chunks of the same length in the time of one. */
-enum dr_rc frame_name_two(struct frame_codec *c, const void *a, const void *b, size_t len,
-                          unsigned char name_a[FRAME_NAME], unsigned char name_b[FRAME_NAME],
-                          struct dr_err *err) DR_MUST_CHECK;
 /* 1..FRAME_CUT bytes into out of FRAME_CUT_STORED bytes. */
 enum dr_rc frame_pack(struct frame_codec *c, const void *plain, size_t len, unsigned char *out,
                       size_t *stored_len, struct dr_err *err) DR_MUST_CHECK;

@@ -1,8 +1,6 @@
 /* Frames are measured before anything is decompressed; whole reads and writes of rw. */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -49,37 +47,6 @@ static void test_round_trip(void **state)
         }
         frame_codec_free(c);
     }
-}
-
-/* HMAC as OpenSSL has it, alone and two at a time. */
-static void test_names(void **state)
-{
-    static const size_t sizes[] = {1, 54, 55, 56, 63, 64, 65, 4096, 65535, 65536};
-    static unsigned char a[FRAME_CUT], b[FRAME_CUT];
-    unsigned char key[FRAME_NAME_KEY], want[32], names[3][FRAME_NAME];
-    struct frame_codec *c = NULL;
-    struct dr_err err = {0};
-    (void)state;
-    for (size_t i = 0; i < sizeof a; i++) {
-        a[i] = (unsigned char)(i * 7 + (i >> 8));
-        b[i] = (unsigned char)(i * 11 + (i >> 7));
-    }
-    memset(key, 0x5a, sizeof key);
-    assert_int_equal(frame_codec_new(0, key, &c, NULL), DR_OK);
-    for (size_t i = 0; i < CM_COUNT(sizes); i++) {
-        unsigned len = sizeof want;
-        assert_int_equal(frame_name_two(c, a, b, sizes[i], names[0], names[1], NULL), DR_OK);
-        assert_int_equal(frame_name(c, a, sizes[i], names[2], NULL), DR_OK);
-        assert_memory_equal(names[0], names[2], FRAME_NAME);
-        assert_non_null(HMAC(EVP_sha256(), key, sizeof key, a, sizes[i], want, &len));
-        assert_memory_equal(names[0], want, FRAME_NAME);
-        assert_non_null(HMAC(EVP_sha256(), key, sizeof key, b, sizes[i], want, &len));
-        assert_memory_equal(names[1], want, FRAME_NAME);
-    }
-    frame_codec_free(c);
-    assert_int_equal(frame_codec_new(0, NULL, &c, NULL), DR_OK);
-    assert_int_equal(frame_name(c, a, 1, names[0], &err), DR_E_BUG);
-    frame_codec_free(c);
 }
 
 /* A part of a frame is never taken for a whole one: more is asked for, or it is refused. */
@@ -247,10 +214,12 @@ static void test_ends(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),           cmocka_unit_test(test_names),
-        cmocka_unit_test(test_every_prefix),         cmocka_unit_test(test_every_byte_changed),
-        cmocka_unit_test(test_bounds_in_the_header), cmocka_unit_test(test_endless_blocks),
-        cmocka_unit_test(test_interrupted_writes),   cmocka_unit_test(test_ends)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip),
+                                       cmocka_unit_test(test_every_prefix),
+                                       cmocka_unit_test(test_every_byte_changed),
+                                       cmocka_unit_test(test_bounds_in_the_header),
+                                       cmocka_unit_test(test_endless_blocks),
+                                       cmocka_unit_test(test_interrupted_writes),
+                                       cmocka_unit_test(test_ends)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
