@@ -359,6 +359,13 @@ def case_pg_restore_hangs(c):
     untouched(c)
 
 
+def case_a_dump_that_could_not_be_kept_while_proving_is_read_again(c):
+    ready(c, worker=False)
+    c.worker(DR_FAULT="execute.dump.add:2:fail")
+    execute(c, "x")
+    recovered(c)
+
+
 @needs_root
 def case_the_disk_is_full_while_restoring(c):
     ready(c, worker=False)
@@ -366,7 +373,7 @@ def case_the_disk_is_full_while_restoring(c):
     work.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", work], check=True)
     try:
-        w = c.worker(DR_WORK_DIRECTORY=work, DR_FAULT="execute.restore.intent:stop")
+        w = c.worker(DR_WORK_DIRECTORY=work, DR_FAULT="execute.dump.add:fail,execute.restore.intent:stop")
         send(c, "x")
         stopped(w)
         (work / "filler").write_bytes(b"x" * (1800 << 10))

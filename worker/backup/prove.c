@@ -47,12 +47,16 @@ static enum dr_rc compare(const struct manifest *m, const struct manifest_object
     return DR_OK;
 }
 
-static enum dr_rc read_all(struct container_reader *r, struct container_sums *s, struct dr_err *err)
+/* object NULL: nobody looks on. */
+static enum dr_rc read_all(struct container_reader *r, const struct prove_options *o,
+                           const struct manifest_object *object, struct container_sums *s,
+                           struct dr_err *err)
 {
     const void *bytes;
     size_t len;
     do {
-        if (container_read(r, &bytes, &len, err))
+        if (container_read(r, &bytes, &len, err) ||
+            (len && object && o->plain && o->plain(o->arg, object, bytes, len, err)))
             return err->rc;
     } while (len);
     return container_reader_sums(r, s, err);
@@ -74,7 +78,7 @@ static enum dr_rc prove_object(struct proving *p, unsigned i, struct container_s
     if (!rc)
         rc = container_reader_new(&spec, &r, err);
     if (!rc)
-        rc = read_all(r, s, err);
+        rc = read_all(r, p->o, &handle_manifest(p->walk.handle)->objects[i], s, err);
     container_reader_free(r);
     walk_object_close(&p->walk);
     return rc;
@@ -96,7 +100,7 @@ static enum dr_rc prove_foreign(struct proving *p, unsigned n, struct dr_err *er
     if (!rc)
         rc = container_reader_new(&spec, &r, err);
     if (!rc)
-        rc = read_all(r, &s, err);
+        rc = read_all(r, p->o, NULL, &s, err);
     if (!rc && memcmp(s.sha256_payload, want->sha256_payload, 32) != 0)
         rc = mismatch(err, "payload-hash", "the hash of its payload");
     container_reader_free(r);

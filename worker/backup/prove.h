@@ -21,6 +21,10 @@ struct prove_options {
      * told may be used only when prove_backup has said that all is well. NULL: nobody. */
     enum dr_rc (*record)(void *arg, const char *object, const struct index_record *rec,
                          struct dr_err *err);
+    /* Sees the plain bytes of every object but the index on their way, under the same condition;
+     * from the caller's thread. NULL: nobody. */
+    enum dr_rc (*plain)(void *arg, const struct manifest_object *object, const void *bytes,
+                        size_t len, struct dr_err *err);
     void *arg;
 };
 

@@ -14,6 +14,7 @@
 #include "worker/backup/names.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
+#include "worker/recovery/db_dump.h"
 #include "worker/recovery/db_internal.h"
 
 /* ---- select and prove ---- */
@@ -52,16 +53,61 @@ struct proving {
     _Atomic uint64_t *progress;
 };
 
+/* What cannot be kept now is written by the restore, which then says why it cannot. */
+static void give_up(struct db *d, struct recovery *r, const struct dr_err *why)
+{
+    if (why)
+        dr_log_err(DR_LOG_INFO, "recovery.dump", why, "job", r->job_id, NULL);
+    db_dump_free(d->dump);
+    d->dump = NULL;
+}
+
+static void begin_dump(struct recovery *r, uint64_t bytes)
+{
+    struct db *d = db_of(r);
+    struct dr_err why = {0};
+    char folder[4096];
+    give_up(d, r, NULL);
+    if (!r->order.dry_run && db_dump_has_room(db_restore_folder(r, folder), bytes) &&
+        db_dump_new(folder, &d->dump, &why))
+        give_up(d, r, &why);
+}
+
+static enum dr_rc keep_plain(void *arg, const struct manifest_object *object, const void *bytes,
+                             size_t len, struct dr_err *err)
+{
+    struct recovery *r = arg;
+    struct db *d = db_of(r);
+    struct dr_err why = {0};
+    (void)err;
+    if (d->dump && strcmp(object->role, "database") == 0 && db_dump_add(d->dump, bytes, len, &why))
+        give_up(d, r, &why);
+    return DR_OK;
+}
+
+static enum dr_rc expect(void *arg, const char *object, const struct index_record *rec,
+                         struct dr_err *err)
+{
+    return db_expect_record(db_of(arg), object, rec, err);
+}
+
 static enum dr_rc prove_item(void *item, struct cancel *cancel, struct dr_err *err)
 {
     struct proving *p = item;
     struct db *d = db_of(p->r);
+    const struct manifest_object *dump = manifest_object(handle_manifest(p->r->backup), "database");
     const struct prove_options o = {.cancel = cancel,
                                     .progress = p->progress,
                                     .threads = container_threads(),
-                                    .record = db_expect_record,
-                                    .arg = d};
-    return prove_backup(p->r->backup, &o, &d->proven, err);
+                                    .record = expect,
+                                    .plain = keep_plain,
+                                    .arg = p->r};
+    if (dump)
+        begin_dump(p->r, dump->plain_bytes);
+    enum dr_rc rc = prove_backup(p->r->backup, &o, &d->proven, err);
+    if (rc || !dump || (d->dump && db_dump_bytes(d->dump) != dump->plain_bytes))
+        give_up(d, p->r, NULL);
+    return rc;
 }
 
 static enum dr_rc prove(struct recovery *r, struct dr_err *err)
@@ -237,6 +283,7 @@ static void fini(struct recovery *r)
     struct db *d = db_of(r);
     db_lock_drop(r);
     db_expect_fini(d);
+    db_dump_free(d->dump);
     free(d->report);
     dr_pg_url_free(&d->app);
     dr_pg_url_free(&d->admin);

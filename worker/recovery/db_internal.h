@@ -73,6 +73,7 @@ struct db {
     struct db_expected expected;
     struct db_names names;
     struct prove_sums proven;
+    struct db_dump *dump; /* NULL: not written yet, or no longer needed */
     uint64_t prove_ms, restore_ms;
     /* As observed; 0: no such database. */
     uint32_t live_oid, scratch_oid;

@@ -342,7 +342,7 @@ static enum dr_rc check_space(struct recovery *r, struct dr_err *err)
     const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
     char folder[4096], data[4096] = "";
     uint64_t plain = dump ? dump->plain_bytes : 0;
-    if (demand_space(r, "DR_WORK_DIRECTORY", db_restore_folder(r, folder), plain, err))
+    if (!d->dump && demand_space(r, "DR_WORK_DIRECTORY", db_restore_folder(r, folder), plain, err))
         return err->rc;
     struct dr_err hidden = {0}; /* not every role may see it, and it may lie on another machine */
     if (db_conn_text(r, d->lock, data, sizeof data, &hidden,

@@ -1,11 +1,8 @@
-/* Restore beside live: a scratch database from template0, the plain dump in a file without a name,
- * pg_restore with two jobs. In a fiber; the dump is written in a pool thread. */
-#include <errno.h>
-#include <fcntl.h>
+/* Restore beside live: a scratch database from template0, pg_restore with two jobs from the plain
+ * dump. In a fiber. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -15,11 +12,12 @@
 #include "worker/core/fault.h"
 #include "worker/core/pool.h"
 #include "worker/core/proc.h"
-#include "worker/pipe/pgarchive.h"
+#include "worker/recovery/db_dump.h"
 #include "worker/recovery/db_internal.h"
 
 enum {
     READERS = 2,
+    JOBS = 2,           /* of pg_restore */
     LEAST_MS = 1800000, /* what pg_restore may take: half an hour, and a second a MB */
     BYTES_PER_MS = 1 << 10,
 };
@@ -110,10 +108,8 @@ static enum dr_rc make_room(struct recovery *r, bool ours, struct dr_err *err)
 
 struct staging_dump {
     struct recovery *r;
-    struct backup_handle *backup;
     const char *folder;
     _Atomic uint64_t *progress;
-    int fd;
 };
 
 const char *db_restore_folder(struct recovery *r, char out[4096])
@@ -124,100 +120,68 @@ const char *db_restore_folder(struct recovery *r, char out[4096])
     return out;
 }
 
-static int open_unnamed(const char *folder)
-{
-    char path[4200];
-    (void)mkdir(folder, 0700); /* staging/ is there once anything was backed up */
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-        return fd;
-    (void)snprintf(path, sizeof path, "%s/.dr-dump-XXXXXX", folder);
-    fd = mkostemp(path, O_CLOEXEC);
-    if (fd >= 0)
-        (void)unlink(path);
-    return fd;
-}
-
-/* pg_dump leaves positions out when it writes to a pipe, and pg_restore then reads through the
- * whole file for each table: 1.4 times as long. We know where each block begins. */
-static enum dr_rc note_position(void *arg, const struct pgarchive_place *p, struct dr_err *err)
-{
-    enum { POSITION_SET = 2 };
-    const struct staging_dump *s = arg;
-    unsigned char b[1 + 8] = {POSITION_SET};
-    uint64_t at = p->block_at;
-    for (unsigned i = 0; i < p->offset_size; i++, at >>= 8)
-        b[1 + i] = (unsigned char)at;
-    ssize_t n = pwrite(s->fd, b, 1 + p->offset_size, (off_t)p->entry_at);
-    if (n != (ssize_t)(1 + p->offset_size))
-        return dr_fail_errno(err, DR_E_IO, "plain dump in %s", s->folder);
-    return DR_OK;
-}
-
-static enum dr_rc write_all(int fd, const char *bytes, size_t len, const char *folder,
-                            struct dr_err *err)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, bytes, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return dr_fail_errno(err, DR_E_IO, "plain dump in %s", folder);
-        bytes += n;
-        len -= (size_t)n;
-    }
-    return DR_OK;
-}
-
+/* Only when the proof could not write it. */
 static enum dr_rc stage(void *item, struct cancel *cancel, struct dr_err *err)
 {
     struct staging_dump *s = item;
+    struct db *d = db_of(s->r);
     struct object_reader *reader = NULL;
     const struct prove_options o = {.cancel = cancel, .progress = s->progress, .threads = READERS};
-    const struct pgarchive_events on = {.block = note_position, .arg = s};
-    struct pgarchive *tap = NULL;
     const void *bytes;
     size_t len = 1;
-    s->fd = open_unnamed(s->folder);
-    if (s->fd < 0)
-        return dr_fail_errno(err, DR_E_IO, "DR_WORK_DIRECTORY %s", s->folder);
-    enum dr_rc rc = pgarchive_new(NULL, &on, &tap, err);
+    enum dr_rc rc = db_dump_new(s->folder, &d->dump, err);
     if (!rc)
-        rc = object_reader_open(s->backup, "database", &o, &reader, err);
+        rc = object_reader_open(s->r->backup, "database", &o, &reader, err);
     while (!rc && len > 0) {
         rc = object_reader_read(reader, &bytes, &len, err);
         if (!rc && len > 0)
-            rc = write_all(s->fd, bytes, len, s->folder, err);
-        if (!rc && len > 0)
-            rc = pgarchive_feed(tap, bytes, len, err);
+            rc = db_dump_add(d->dump, bytes, len, err);
     }
     object_reader_close(reader);
-    pgarchive_free(tap);
     return rc;
+}
+
+static enum dr_rc drop_dump(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct db *d = item;
+    (void)cancel;
+    (void)err;
+    db_dump_free(d->dump); /* giving back the pages of a large one takes a while */
+    d->dump = NULL;
+    return DR_OK;
 }
 
 /* ---- pg_restore ---- */
 
-/* The commit of the swap is synchronous and flushes all that was written before it; until then a
- * crash of the server only means that scratch is made again. */
-static const char restore_options[] = "-c synchronous_commit=off";
+/* For our own sessions only. The commit of the swap is synchronous and flushes all that was written
+ * before it; until then a crash of the server only means that scratch is made again. Where two jobs
+ * have all processors of the server, more processes for an index only take them from each other. */
+static const char *restore_options(const struct db *d)
+{
+    const char *host = d->admin.host;
+    bool here = host[0] == 0 || host[0] == '/' || strcmp(host, "localhost") == 0 ||
+                strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0;
+    return here && sysconf(_SC_NPROCESSORS_ONLN) <= JOBS
+               ? "-c synchronous_commit=off -c max_parallel_maintenance_workers=0"
+               : "-c synchronous_commit=off";
+}
 
 static enum dr_rc run_pg_restore(struct recovery *r, int fd, uint64_t bytes, struct dr_err *err)
 {
     struct db *d = db_of(r);
     unsigned major = (unsigned)pg_server_version(d->lock) / 10000;
-    char tool[4096], file[32], dbname[96];
+    char tool[4096], file[32], dbname[96], jobs[16];
     struct pg_child_env *env = NULL;
     struct proc_result result = {0};
     if (pg_tool_path(r->env->loop, recovery_cancel(r), dr_config_str(r->env->config, "PG_BIN_DIR"),
                      major, "pg_restore", tool, err) ||
-        pg_child_env_new(&d->admin, d->scratch, restore_options, &env, err))
+        pg_child_env_new(&d->admin, d->scratch, restore_options(d), &env, err))
         return err->rc;
     const int keep[] = {fd, env->keep_fds[0], -1};
     (void)snprintf(file, sizeof file, "/proc/self/fd/%d", fd);
+    (void)snprintf(jobs, sizeof jobs, "--jobs=%d", (int)JOBS);
     (void)snprintf(dbname, sizeof dbname, "--dbname=%s", d->scratch);
-    const char *const argv[] = {tool, "--exit-on-error", "--jobs=2", "--no-password", dbname, file,
-                                NULL};
+    const char *const argv[] = {tool, "--exit-on-error", jobs, "--no-password", dbname, file, NULL};
     const struct proc_spec spec = {.argv = argv,
                                    .env = (const char *const *)env->env,
                                    .keep_fds = keep,
@@ -235,26 +199,24 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
     int64_t began = dr_clock_ms();
     char folder[4096];
     const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
-    struct staging_dump s = {.r = r,
-                             .backup = r->backup,
-                             .folder = db_restore_folder(r, folder),
-                             .progress = job_progress_counter(r->job),
-                             .fd = -1};
+    struct staging_dump s = {
+        .r = r, .folder = db_restore_folder(r, folder), .progress = job_progress_counter(r->job)};
+    struct dr_err ignored = {0};
     bool ours = recovery_find_intent(r, "restore") != NULL;
-    job_progress_total(r->job, dump ? dump->plain_bytes : 0);
+    job_progress_total(r->job, dump && !d->dump ? dump->plain_bytes : 0);
     if (db_lock_take(r, 10000, err) ||
         recovery_intent(r, "restore", json_pack("{s:o}", "scratch", recovery_text(d->scratch)),
                         err) ||
         make_room(r, ours, err) || create_scratch(r, err) ||
         fault_point("execute.restore.created", err))
         return err->rc;
-    enum dr_rc rc = pool_run_long(r->env->pool, stage, &s, recovery_cancel(r), err);
+    enum dr_rc rc =
+        d->dump ? DR_OK : pool_run_long(r->env->pool, stage, &s, recovery_cancel(r), err);
     if (!rc) {
         job_message(r->job, "pg_restore into %s", d->scratch);
-        rc = run_pg_restore(r, s.fd, dump ? dump->plain_bytes : 0, err);
+        rc = run_pg_restore(r, db_dump_fd(d->dump), dump ? dump->plain_bytes : 0, err);
     }
-    if (s.fd >= 0)
-        (void)close(s.fd);
+    (void)pool_run(r->env->pool, drop_dump, d, NULL, &ignored);
     if (rc)
         return rc;
     d->restore_ms = (uint64_t)(dr_clock_ms() - began);
