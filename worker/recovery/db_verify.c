@@ -1,6 +1,6 @@
-/* Proof of the scratch database: rows and digests table by table over two connections, sequences,
- * large objects, indexes, constraints; then ANALYZE. In fibers; digests are taken in pool threads.
- */
+/* Proof of the scratch database: rows and digests table by table over two connections, with ANALYZE
+ * beside them; then sequences, large objects, indexes, constraints. In fibers; digests are taken in
+ * pool threads. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +26,8 @@ struct verifying {
     struct recovery *r;
     struct fiber_group *group;
     const unsigned char *key;
-    size_t next; /* table to take */
+    const struct db_table **order; /* the largest first: no session is left alone with it */
+    size_t next;
 };
 
 struct feeding {
@@ -132,13 +133,50 @@ static enum dr_rc verify_tables(void *arg, struct dr_err *err)
         rc = pg_query(c, &v->group->cancel, NULL, err,
                       "SELECT pg_catalog.set_config('lc_monetary', $1, false)", money);
     while (!rc && v->next < d->expected.table_count) {
-        const struct db_table *t = &d->expected.tables[v->next++];
+        const struct db_table *t = v->order[v->next++];
         if (t->has_digest)
             rc = digest_table(v, c, t, err);
         else if (t->has_rows)
             rc = count_table(v, c, t, err);
     }
     pg_close(c);
+    return rc;
+}
+
+static enum dr_rc analyze(void *arg, struct dr_err *err)
+{
+    struct verifying *v = arg;
+    struct pg_conn *c = NULL;
+    if (db_conn_open(v->r, db_of(v->r)->scratch, NULL, &c, err))
+        return err->rc;
+    pg_statement_ms(c, 0);
+    enum dr_rc rc = pg_query(c, &v->group->cancel, NULL, err, "ANALYZE", NULL);
+    pg_close(c);
+    return rc;
+}
+
+static int larger_first(const void *a, const void *b)
+{
+    const struct db_table *x = *(const struct db_table *const *)a,
+                          *y = *(const struct db_table *const *)b;
+    return (x->rows < y->rows) - (x->rows > y->rows);
+}
+
+static enum dr_rc compare_tables(struct recovery *r, const unsigned char *key, struct dr_err *err)
+{
+    const struct db_expected *e = &db_of(r)->expected;
+    struct fiber_group group;
+    fiber_group_init(&group, r->env->loop, SESSIONS + 1, recovery_cancel(r));
+    struct verifying v = {.r = r, .group = &group, .key = key};
+    v.order = dr_xalloc((e->table_count + 1) * sizeof *v.order);
+    for (size_t i = 0; i < e->table_count; i++)
+        v.order[i] = &e->tables[i];
+    qsort(v.order, e->table_count, sizeof *v.order, larger_first);
+    for (unsigned i = 0; i < SESSIONS; i++)
+        fiber_group_go(&group, verify_tables, &v);
+    fiber_group_go(&group, analyze, &v);
+    enum dr_rc rc = fiber_group_wait(&group, err);
+    free(v.order);
     return rc;
 }
 
@@ -310,10 +348,6 @@ static enum dr_rc verify_rest(struct recovery *r, const unsigned char *key, stru
         rc = verify_blobs(r, c, key, err);
     if (!rc)
         rc = verify_catalogue(r, c, err);
-    if (!rc) {
-        pg_statement_ms(c, 0);
-        rc = pg_query(c, recovery_cancel(r), NULL, err, "ANALYZE", NULL);
-    }
     pg_close(c);
     return rc;
 }
@@ -321,17 +355,12 @@ static enum dr_rc verify_rest(struct recovery *r, const unsigned char *key, stru
 enum dr_rc db_verify(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
-    struct fiber_group group;
     unsigned char key[32];
     const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
     if (keyring_derive(store_keys(r->env->store), 1, "row-digest", key, sizeof key, err))
         return err->rc;
     job_progress_total(r->job, dump ? dump->plain_bytes : 0);
-    fiber_group_init(&group, r->env->loop, SESSIONS, recovery_cancel(r));
-    struct verifying v = {.r = r, .group = &group, .key = key};
-    for (unsigned i = 0; i < SESSIONS; i++)
-        fiber_group_go(&group, verify_tables, &v);
-    enum dr_rc rc = fiber_group_wait(&group, err);
+    enum dr_rc rc = compare_tables(r, key, err);
     if (!rc)
         rc = verify_rest(r, key, err);
     dr_wipe(key, sizeof key);
