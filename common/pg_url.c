@@ -8,35 +8,15 @@
 
 enum { URL_MAX = 4096, VALUE_MAX = 1024 };
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* false: bad escape, control character (a password file could not hold it), too long. */
 static bool decode(const char *s, size_t len, char *out, size_t size)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = s[i];
-        if (c == '%') {
-            int a = i + 2 < len ? hex_digit(s[i + 1]) : -1;
-            int b = i + 2 < len ? hex_digit(s[i + 2]) : -1;
-            if (a < 0 || b < 0)
-                return false;
-            c = (char)(a * 16 + b);
-            i += 2;
-        }
-        if ((unsigned char)c < 0x20 || c == 0x7f || n + 1 >= size)
+    if (!dr_percent_decode(s, len, out, size))
+        return false;
+    for (const char *p = out; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return false;
-        out[n++] = c;
-    }
-    out[n] = 0;
-    return dr_utf8_valid(out, n);
+    return dr_utf8_valid(out, strlen(out));
 }
 
 /* Sets a text once; a second time it must be the same. */

@@ -7,37 +7,6 @@
 
 #include "common/str.h"
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
-/* Decodes len bytes into out (size bytes with NUL); false: bad escape, NUL, too long. */
-static bool decode(const char *s, size_t len, char *out, size_t size)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = s[i];
-        if (c == '%') {
-            int a = i + 2 < len ? hex_digit(s[i + 1]) : -1;
-            int b = i + 2 < len ? hex_digit(s[i + 2]) : -1;
-            if (a < 0 || b < 0)
-                return false;
-            c = (char)(a * 16 + b);
-            i += 2;
-        }
-        if (c == 0 || n + 1 >= size)
-            return false;
-        out[n++] = c;
-    }
-    out[n] = 0;
-    return true;
-}
-
 static const char *scheme(const char *url, struct dr_redis_url *u)
 {
     static const struct {
@@ -58,11 +27,11 @@ static bool user_info(const char *s, size_t len, struct dr_redis_url *u)
     char password[1024];
     const char *colon = memchr(s, ':', len);
     size_t user_len = colon ? (size_t)(colon - s) : len;
-    if (!decode(s, user_len, u->user, sizeof u->user))
+    if (!dr_percent_decode(s, user_len, u->user, sizeof u->user))
         return false;
     if (!colon)
         return true;
-    bool ok = decode(colon + 1, len - user_len - 1, password, sizeof password);
+    bool ok = dr_percent_decode(colon + 1, len - user_len - 1, password, sizeof password);
     if (ok)
         dr_secret_set(&u->password, password, strlen(password));
     dr_wipe(password, sizeof password);
@@ -94,8 +63,8 @@ static bool host_port(const char *s, size_t len, struct dr_redis_url *u)
     if (port && !dr_parse_u64(port, 1, 65535, &n))
         return false;
     u->port = (uint16_t)n;
-    return decode(*host ? host : "localhost", strlen(*host ? host : "localhost"), u->host,
-                  sizeof u->host);
+    return dr_percent_decode(*host ? host : "localhost", strlen(*host ? host : "localhost"),
+                             u->host, sizeof u->host);
 }
 
 static bool query(const char *s, struct dr_redis_url *u)
@@ -106,7 +75,7 @@ static bool query(const char *s, struct dr_redis_url *u)
         uint64_t db;
         const char *eq = memchr(s, '=', n);
         size_t key = eq ? (size_t)(eq - s) : n;
-        if (!eq || !decode(eq + 1, n - key - 1, value, sizeof value))
+        if (!eq || !dr_percent_decode(eq + 1, n - key - 1, value, sizeof value))
             return false;
         if (key == 2 && memcmp(s, "db", 2) == 0) {
             if (!dr_parse_u64(value, 0, 65535, &db))
@@ -138,7 +107,8 @@ static bool parse(const char *url, struct dr_redis_url *u)
         return false;
     const char *rest = at ? at + 1 : s;
     if (u->kind == DR_REDIS_UNIX)
-        return rest[0] == '/' && decode(rest, len - (size_t)(rest - s), u->path, sizeof u->path);
+        return rest[0] == '/' &&
+               dr_percent_decode(rest, len - (size_t)(rest - s), u->path, sizeof u->path);
     if (!host_port(rest, authority - (size_t)(rest - s), u))
         return false;
     if (authority >= len || authority + 1 == len)

@@ -1,6 +1,7 @@
 /* Strict text parsing and encoding. */
 #include "common/str.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -198,6 +199,27 @@ bool dr_unhex(const char *s, size_t len, void *out, size_t out_len)
             return false;
         p[i] = (unsigned char)(a * 16 + b);
     }
+    return true;
+}
+
+bool dr_percent_decode(const char *s, size_t len, char *out, size_t size)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++) {
+        char c = s[i];
+        if (c == '%') {
+            int a = i + 2 < len ? nibble((char)tolower((unsigned char)s[i + 1])) : -1;
+            int b = i + 2 < len ? nibble((char)tolower((unsigned char)s[i + 2])) : -1;
+            if (a < 0 || b < 0)
+                return false;
+            c = (char)(a * 16 + b);
+            i += 2;
+        }
+        if (c == 0 || n + 1 >= size)
+            return false;
+        out[n++] = c;
+    }
+    out[n] = 0;
     return true;
 }
 

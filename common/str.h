@@ -21,6 +21,8 @@ void dr_format_time(int64_t unix_ms, char out[DR_TIME_TEXT]);
 bool dr_parse_time(const char *s, int64_t *out_unix_ms);
 
 void dr_hex(const void *bytes, size_t len, char *out); /* 2*len and NUL, lower case */
+/* %XX of a URL. false: a bad escape, a NUL, or over size bytes with its own NUL. */
+bool dr_percent_decode(const char *s, size_t len, char *out, size_t size);
 bool dr_unhex(const char *s, size_t len, void *out,
               size_t out_len); /* lower case, len == 2*out_len */
 /* RFC 4648 without padding, lower case; out holds (len*8+4)/5 and NUL. */

@@ -515,6 +515,21 @@ def case_two_at_once_never_interleave(c):
     assert restores[1] >= spans[0][1] or restores[1] >= spans[1][1], (spans, restores)
 
 
+def case_a_statement_timeout_of_the_role_does_not_stop_the_statistics(c):
+    """ANALYZE evaluates an index's expression for every row it samples: here for 1.5 seconds."""
+    c.store()
+    c.pg.sql("CREATE FUNCTION slow(i integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS "
+             "'BEGIN PERFORM pg_catalog.pg_sleep(0.02); RETURN i; END';"
+             "CREATE TABLE rare AS SELECT i FROM generate_series(1, 75) i;"
+             "CREATE INDEX ON rare (slow(i));"
+             "ALTER ROLE gold SET statement_timeout = '1s'", "shop", "gold")
+    c.worker()
+    c.backup()
+    c.pg.sql("DROP TABLE rare", "shop")
+    execute(c, "x")
+    assert c.pg.sql("SELECT count(*) FROM pg_stats WHERE tablename LIKE 'rare%'", "shop") == "2"
+
+
 def case_connected_clients_are_ended_and_the_swap_happens(c):
     ready(c)
     sessions = [c.pg.session() for _ in range(5)]

@@ -39,8 +39,10 @@ static int free_port(void)
 /* In the child: as who may run a server, dying with the test. */
 static _Noreturn void become(const struct pg_server *s, char *const argv[])
 {
-    char path[400], log[100];
+    char path[400], log[100], *own[32] = {path}; /* by its path initdb finds its fellows */
     const struct passwd *p = getpwnam("postgres");
+    for (size_t i = 1; argv[i] && i + 1 < sizeof own / sizeof own[0]; i++)
+        own[i] = argv[i];
     if (getuid() == 0 &&
         (!p || setgroups(0, NULL) != 0 || setgid(p->pw_gid) != 0 || setuid(p->pw_uid) != 0))
         _exit(126);
@@ -50,7 +52,7 @@ static _Noreturn void become(const struct pg_server *s, char *const argv[])
     if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0 || chdir(s->dir) != 0)
         _exit(126);
     (void)snprintf(path, sizeof path, "%s/%s", s->bin, argv[0]);
-    (void)execv(path, argv);
+    (void)execv(path, own);
     (void)execvp(argv[0], argv); /* not one of the server's */
     _exit(127);
 }

@@ -16,36 +16,18 @@
 #include "worker/core/pool.h"
 #include "worker/recovery/db_dump.h"
 #include "worker/recovery/db_internal.h"
+#include "worker/recovery/steps.h"
 
 /* ---- select and prove ---- */
 
-struct selecting {
-    struct recovery *r;
-    char series[MANIFEST_SERIES_MAX + 1];
-};
-
-static enum dr_rc select_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct selecting *s = item;
-    struct recovery *r = s->r;
-    bool latest = strcmp(r->order.backup_id, "latest") == 0;
-    (void)cancel;
-    return store_select(r->env->store, "database", latest ? s->series : NULL, r->order.backup_id,
-                        r->order.before_ms, &r->backup, err);
-}
-
 static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
 {
-    struct db *d = db_of(r);
-    struct selecting s = {.r = r};
+    const struct db *d = db_of(r);
+    char series[NAMES_SERIES_SIZE];
     if (db_conn_urls(r, err))
         return err->rc;
-    names_series("database", d->live, strlen(d->live), s.series);
-    if (pool_run(r->env->pool, select_item, &s, recovery_cancel(r), err))
-        return err->rc;
-    (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
-    job_message(r->job, "%s", r->chosen_id);
-    return DR_OK;
+    names_series("database", d->live, strlen(d->live), series);
+    return recovery_select(r, "database", series, err);
 }
 
 struct proving {
@@ -114,12 +96,8 @@ static enum dr_rc prove(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
     struct proving p = {.r = r, .progress = job_progress_counter(r->job)};
-    const struct manifest *m = handle_manifest(r->backup);
-    uint64_t total = 0;
     int64_t began = dr_clock_ms();
-    for (unsigned i = 0; i < m->object_count; i++)
-        total += m->objects[i].stored_bytes;
-    job_progress_total(r->job, total);
+    job_progress_total(r->job, recovery_stored_bytes(r));
     if (pool_run_long(r->env->pool, prove_item, &p, recovery_cancel(r), err))
         return err->rc;
     d->prove_ms = (uint64_t)(dr_clock_ms() - began);
@@ -182,47 +160,29 @@ static enum dr_rc emergency(struct recovery *r, struct dr_err *err)
 
 /* ---- steps ---- */
 
-static enum dr_rc run_select(struct job *j, struct dr_err *err)
-{
-    struct recovery *r = recovery_of(j);
-    if (recovery_begin(r, err) || r->settled)
-        return err->rc;
-    return select_backup(r, err);
-}
-
-#define STEP(name, fn)                                                                             \
-    static enum dr_rc run_##name(struct job *j, struct dr_err *err)                                \
-    {                                                                                              \
-        struct recovery *r = recovery_of(j);                                                       \
-        return recovery_skips(r) ? DR_OK : fn(r, err);                                             \
-    }
-#define UNDO(name, fn)                                                                             \
-    static enum dr_rc undo_##name(struct job *j, struct dr_err *err)                               \
-    {                                                                                              \
-        struct recovery *r = recovery_of(j);                                                       \
-        return r->settled ? DR_OK : fn(r, err);                                                    \
-    }
-STEP(prove, prove)
-STEP(preflight, db_preflight)
-STEP(report, db_report)
-STEP(restore, db_restore)
-STEP(verify, db_verify)
-STEP(properties, db_properties)
-STEP(emergency, emergency)
-STEP(quiesce, db_swap_quiesce)
-STEP(swap, db_swap)
-STEP(start, db_after_start)
-STEP(check, db_after_check)
-STEP(close, close_run)
-STEP(leave, leave)
-UNDO(restore, db_after_undone)
-UNDO(quiesce, db_swap_release)
-UNDO(swap, db_swap_back)
+RECOVERY_FIRST(select, select_backup)
+RECOVERY_STEP(prove, prove)
+RECOVERY_STEP(preflight, db_preflight)
+RECOVERY_STEP(report, db_report)
+RECOVERY_STEP(restore, db_restore)
+RECOVERY_STEP(verify, db_verify)
+RECOVERY_STEP(properties, db_properties)
+RECOVERY_STEP(emergency, emergency)
+RECOVERY_STEP(quiesce, db_swap_quiesce)
+RECOVERY_STEP(swap, db_swap)
+RECOVERY_STEP(start, db_after_start)
+RECOVERY_STEP(check, db_after_check)
+RECOVERY_STEP(close, close_run)
+RECOVERY_STEP(leave, leave)
+RECOVERY_UNDO(restore, db_after_undone)
+RECOVERY_UNDO(quiesce, db_swap_release)
+RECOVERY_UNDO(swap, db_swap_back)
 
 /* Telling Redis may take long: the target is free for others by then. */
 static enum dr_rc undo_select(struct job *j, struct dr_err *err)
 {
     enum dr_rc rc = recovery_abandon(j, err);
+    db_restore_drop_dump(recovery_of(j));
     db_lock_drop(recovery_of(j));
     return rc;
 }

@@ -73,7 +73,7 @@ enum dr_rc db_dump_new(const char *folder, struct db_dump **out, struct dr_err *
 bool db_dump_has_room(const char *folder, uint64_t bytes)
 {
     struct statvfs v;
-    return statvfs(folder, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize / 2 > bytes;
+    return statvfs(folder, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize / 3 > bytes;
 }
 
 static enum dr_rc write_all(struct db_dump *d, const char *bytes, size_t len, struct dr_err *err)

@@ -16,7 +16,7 @@ enum dr_rc db_dump_add(struct db_dump *d, const void *bytes, size_t len,
 int db_dump_fd(const struct db_dump *d); /* borrowed */
 uint64_t db_dump_bytes(const struct db_dump *d);
 void db_dump_free(struct db_dump *d); /* NULL is allowed */
-/* With as much again to spare: nobody waits for it. */
+/* With twice as much to spare: what the database itself needs, should it lie on the same disk. */
 bool db_dump_has_room(const char *folder, uint64_t bytes);
 
 #endif

@@ -129,6 +129,7 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 const char *db_restore_folder(struct recovery *r, char out[4096]);
 /* Drops the scratch database of this run, unless it was live at some time. */
 enum dr_rc db_restore_drop(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+void db_restore_drop_dump(struct recovery *r); /* the plain dump that was kept, if any */
 enum dr_rc db_verify(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_properties(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_swap_quiesce(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;

@@ -146,9 +146,17 @@ static enum dr_rc drop_dump(void *item, struct cancel *cancel, struct dr_err *er
     struct db *d = item;
     (void)cancel;
     (void)err;
-    db_dump_free(d->dump); /* giving back the pages of a large one takes a while */
+    db_dump_free(d->dump);
     d->dump = NULL;
     return DR_OK;
+}
+
+/* Giving back the pages of a large one takes a while. */
+void db_restore_drop_dump(struct recovery *r)
+{
+    struct dr_err ignored = {0};
+    if (db_of(r)->dump)
+        (void)pool_run(r->env->pool, drop_dump, db_of(r), NULL, &ignored);
 }
 
 /* ---- pg_restore ---- */
@@ -201,7 +209,6 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
     const struct manifest_object *dump = manifest_object(handle_manifest(r->backup), "database");
     struct staging_dump s = {
         .r = r, .folder = db_restore_folder(r, folder), .progress = job_progress_counter(r->job)};
-    struct dr_err ignored = {0};
     bool ours = recovery_find_intent(r, "restore") != NULL;
     job_progress_total(r->job, dump && !d->dump ? dump->plain_bytes : 0);
     if (db_lock_take(r, 10000, err) ||
@@ -216,7 +223,7 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
         job_message(r->job, "pg_restore into %s", d->scratch);
         rc = run_pg_restore(r, db_dump_fd(d->dump), dump ? dump->plain_bytes : 0, err);
     }
-    (void)pool_run(r->env->pool, drop_dump, d, NULL, &ignored);
+    db_restore_drop_dump(r);
     if (rc)
         return rc;
     d->restore_ms = (uint64_t)(dr_clock_ms() - began);

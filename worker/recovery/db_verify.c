@@ -147,7 +147,7 @@ static enum dr_rc analyze(void *arg, struct dr_err *err)
 {
     struct verifying *v = arg;
     struct pg_conn *c = NULL;
-    if (db_conn_open(v->r, db_of(v->r)->scratch, NULL, &c, err))
+    if (db_conn_open(v->r, db_of(v->r)->scratch, as_pg_dump, &c, err))
         return err->rc;
     pg_statement_ms(c, 0);
     enum dr_rc rc = pg_query(c, &v->group->cancel, NULL, err, "ANALYZE", NULL);
@@ -341,7 +341,7 @@ static enum dr_rc verify_catalogue(struct recovery *r, struct pg_conn *c, struct
 static enum dr_rc verify_rest(struct recovery *r, const unsigned char *key, struct dr_err *err)
 {
     struct pg_conn *c = NULL;
-    if (db_conn_open(r, db_of(r)->scratch, as_pg_dump, &c, err))
+    if (db_conn_open(r, db_of(r)->scratch, NULL, &c, err))
         return err->rc;
     enum dr_rc rc = verify_sequences(r, c, err);
     if (!rc && db_of(r)->expected.has_blobs)

@@ -14,6 +14,7 @@
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 #include "worker/recovery/fs_internal.h"
+#include "worker/recovery/steps.h"
 
 struct fs *fs_of(struct recovery *r)
 {
@@ -22,24 +23,11 @@ struct fs *fs_of(struct recovery *r)
 
 /* ---- select and prove ---- */
 
-static enum dr_rc select_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct recovery *r = item;
-    char series[NAMES_SERIES_SIZE];
-    bool latest = strcmp(r->order.backup_id, "latest") == 0;
-    (void)cancel;
-    names_series("files", NULL, 0, series);
-    return store_select(r->env->store, "files", latest ? series : NULL, r->order.backup_id,
-                        r->order.before_ms, &r->backup, err);
-}
-
 static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
 {
-    if (pool_run(r->env->pool, select_item, r, recovery_cancel(r), err))
-        return err->rc;
-    (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
-    job_message(r->job, "%s", r->chosen_id);
-    return DR_OK;
+    char series[NAMES_SERIES_SIZE];
+    names_series("files", NULL, 0, series);
+    return recovery_select(r, "files", series, err);
 }
 
 struct proving {
@@ -65,12 +53,8 @@ static enum dr_rc prove(struct recovery *r, struct dr_err *err)
 {
     struct fs *f = fs_of(r);
     struct proving p = {.r = r, .progress = job_progress_counter(r->job)};
-    const struct manifest *m = handle_manifest(r->backup);
-    uint64_t total = 0;
     int64_t began = dr_clock_ms();
-    for (unsigned i = 0; i < m->object_count; i++)
-        total += m->objects[i].stored_bytes;
-    job_progress_total(r->job, total);
+    job_progress_total(r->job, recovery_stored_bytes(r));
     f->wants_known = r->order.dry_run || r->order.keep_newer;
     if (pool_run_long(r->env->pool, prove_item, &p, recovery_cancel(r), err))
         return err->rc;
@@ -113,41 +97,22 @@ static enum dr_rc emergency(struct recovery *r, struct dr_err *err)
                               &f->live_damaged, err);
 }
 
-static enum dr_rc run_select(struct job *j, struct dr_err *err)
-{
-    struct recovery *r = recovery_of(j);
-    if (recovery_begin(r, err) || r->settled)
-        return err->rc;
-    return select_backup(r, err);
-}
-
-#define STEP(name, fn)                                                                             \
-    static enum dr_rc run_##name(struct job *j, struct dr_err *err)                                \
-    {                                                                                              \
-        struct recovery *r = recovery_of(j);                                                       \
-        return recovery_skips(r) ? DR_OK : fn(r, err);                                             \
-    }
-#define UNDO(name, fn)                                                                             \
-    static enum dr_rc undo_##name(struct job *j, struct dr_err *err)                               \
-    {                                                                                              \
-        struct recovery *r = recovery_of(j);                                                       \
-        return r->settled ? DR_OK : fn(r, err);                                                    \
-    }
-STEP(prove, prove)
-STEP(preflight, fs_preflight)
-STEP(report, fs_report)
-STEP(restore, fs_stage)
-STEP(verify, fs_stage_verify)
-STEP(emergency, emergency)
-STEP(quiesce, fs_swap_quiesce)
-STEP(swap, fs_swap)
-STEP(start, fs_after_start)
-STEP(check, fs_after_check)
-STEP(close, close_run)
-STEP(leave, leave)
-UNDO(preflight, fs_stage_undone)
-UNDO(quiesce, fs_swap_release)
-UNDO(swap, fs_swap_back)
+RECOVERY_FIRST(select, select_backup)
+RECOVERY_STEP(prove, prove)
+RECOVERY_STEP(preflight, fs_preflight)
+RECOVERY_STEP(report, fs_report)
+RECOVERY_STEP(restore, fs_stage)
+RECOVERY_STEP(verify, fs_stage_verify)
+RECOVERY_STEP(emergency, emergency)
+RECOVERY_STEP(quiesce, fs_swap_quiesce)
+RECOVERY_STEP(swap, fs_swap)
+RECOVERY_STEP(start, fs_after_start)
+RECOVERY_STEP(check, fs_after_check)
+RECOVERY_STEP(close, close_run)
+RECOVERY_STEP(leave, leave)
+RECOVERY_UNDO(preflight, fs_stage_undone)
+RECOVERY_UNDO(quiesce, fs_swap_release)
+RECOVERY_UNDO(swap, fs_swap_back)
 
 static const struct job_step steps[] = {
     {"select", 1, 0, run_select, recovery_abandon},

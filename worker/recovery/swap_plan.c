@@ -65,7 +65,7 @@ static bool is_mount(const struct swap_root *r, const struct mounts *m, const ch
 static enum dr_rc add_name(struct swap_names *out, int dir, bool listed, const struct dirent *e,
                            struct dr_err *err)
 {
-    struct swap_name n = {.ino = e->d_ino, .mode = DTTOIF(e->d_type)};
+    struct swap_name n = {.ino = e->d_ino, .mode = (uint32_t)DTTOIF(e->d_type)};
     struct stat st;
     if (!listed || e->d_type == DT_UNKNOWN || e->d_type == DT_DIR) {
         if (fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)

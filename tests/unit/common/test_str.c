@@ -197,6 +197,19 @@ static void key_names(void **state)
     assert_false(dr_job_id_valid(longest, 65));
 }
 
+static void percent(void **state)
+{
+    char out[8];
+    (void)state;
+    assert_true(dr_percent_decode("a%2Fb%2f%C3%a9", 14, out, sizeof out));
+    assert_string_equal(out, "a/b/\xc3\xa9");
+    assert_true(dr_percent_decode("1234567", 7, out, sizeof out));
+    assert_false(dr_percent_decode("12345678", 8, out, sizeof out));
+    static const char *const bad[] = {"%", "%4", "x%4", "%zz", "%4g", "%00", "%\x10\x10"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_false(dr_percent_decode(bad[i], strlen(bad[i]), out, sizeof out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +223,7 @@ int main(void)
         cmocka_unit_test(first_error_wins),
         cmocka_unit_test(error_numbers_never_change),
         cmocka_unit_test(key_names),
+        cmocka_unit_test(percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,45 @@
+/* See steps.h. In fibers. */
+#include "worker/recovery/steps.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "worker/backup/handle.h"
+#include "worker/backup/manifest.h"
+#include "worker/backup/store.h"
+#include "worker/core/pool.h"
+
+struct selecting {
+    struct recovery *r;
+    const char *kind, *series;
+};
+
+static enum dr_rc select_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct selecting *s = item;
+    struct recovery *r = s->r;
+    bool latest = strcmp(r->order.backup_id, "latest") == 0;
+    (void)cancel;
+    return store_select(r->env->store, s->kind, latest ? s->series : NULL, r->order.backup_id,
+                        r->order.before_ms, &r->backup, err);
+}
+
+enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *series,
+                           struct dr_err *err)
+{
+    struct selecting s = {.r = r, .kind = kind, .series = series};
+    if (pool_run(r->env->pool, select_item, &s, recovery_cancel(r), err))
+        return err->rc;
+    (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
+    job_message(r->job, "%s", r->chosen_id);
+    return DR_OK;
+}
+
+uint64_t recovery_stored_bytes(const struct recovery *r)
+{
+    const struct manifest *m = handle_manifest(r->backup);
+    uint64_t total = 0;
+    for (unsigned i = 0; i < m->object_count; i++)
+        total += m->objects[i].stored_bytes;
+    return total;
+}
