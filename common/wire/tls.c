@@ -55,7 +55,9 @@ enum dr_rc dr_tls_explain(struct ssl_st *ssl, unsigned long code, struct dr_err 
 {
     long verdict = SSL_get_verify_result(ssl);
     char text[160] = "handshake failed";
-    if (code)
+    if (ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER)
+        (void)snprintf(text, sizeof text, "the other side does not speak TLS");
+    else if (code)
         ERR_error_string_n(code, text, sizeof text);
     ERR_clear_error();
     return dr_fail(err, DR_E_UNREACHABLE, "TLS: %s",

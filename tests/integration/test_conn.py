@@ -112,7 +112,8 @@ def case_tls_against_a_plain_port_and_back(c):
     c.start_redis("--port", str(plain))
     p = c.worker(wait_up=False, REDIS_URL=f"rediss://localhost:{plain}?ca_file={c.dir}/ca.pem")
     wait(lambda: p.log.read_text().count("redis.down") >= 2)
-    assert "no TLS handshake" in p.log.read_text() and p.poll() is None
+    said = p.log.read_text()  # Redis 7 waits for more, Redis 8 answers with an error
+    assert ("no TLS handshake" in said or "does not speak TLS" in said) and p.poll() is None, said
     c.kill(p)
     tls_port = tls_redis(c, "server")
     p = c.worker(wait_up=False, REDIS_URL=f"redis://localhost:{tls_port}")
@@ -236,7 +237,12 @@ def case_loading_while_it_greets(c):
 
 
 def fds(p):
-    return len(os.listdir(f"/proc/{p.pid}/fd"))
+    """Open files; who is not root may not look into a worker, only at the size of its table, which never shrinks."""
+    try:
+        return len(os.listdir(f"/proc/{p.pid}/fd"))
+    except PermissionError:
+        status = pathlib.Path(f"/proc/{p.pid}/status").read_text()
+        return int(status.split("FDSize:")[1].split()[0])
 
 
 def case_two_hundred_flaps_leak_nothing_and_end_in_calm(c):
