@@ -2,6 +2,7 @@
 #include "common/wire/tls.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
