@@ -11,7 +11,7 @@
 
 enum { PARTS_MAX = QUEUE_BATCH, BYTES_MAX = 262144 };
 
-/* A call that still gathers; on the stack of the fiber that will make it. */
+/* A call that still gathers; on the stack of the first part's fiber. */
 struct shared_call {
     struct shared_call *next;
     const struct shared_kind *kind;
