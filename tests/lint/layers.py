@@ -16,7 +16,8 @@ STORAGE = CORE | {"worker/storage"}
 JOB = QUEUE | PIPE | STORAGE | {"worker/job"}
 BACKUP = JOB | {"worker/backup"}
 RECOVERY = BACKUP | {"worker/recovery"}
-TASK = RECOVERY | {"worker/task"}
+WATCH = RECOVERY | {"worker/watch"}
+TASK = WATCH | {"worker/task"}
 ALLOWED = {
     "common": GROUND,
     "common/wire": WIRE,
@@ -27,6 +28,7 @@ ALLOWED = {
     "worker/job": JOB,
     "worker/backup": BACKUP,
     "worker/recovery": RECOVERY,
+    "worker/watch": WATCH,
     "worker/task": TASK,
     "worker/cli": TASK | {"worker/cli"},
     "worker": TASK | {"worker/cli", "worker"},
