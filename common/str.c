@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
+
+#include "common/civil.h"
+
+enum { DAY_MS = 86400000 };
 
 bool dr_parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 {
@@ -76,21 +79,16 @@ bool dr_parse_duration_ms(const char *s, uint64_t *out_ms)
 
 void dr_format_time(int64_t unix_ms, char out[DR_TIME_TEXT])
 {
-    int64_t seconds = unix_ms / 1000, ms = unix_ms % 1000;
-    if (ms < 0) {
-        ms += 1000;
-        seconds--;
-    }
-    time_t t = (time_t)seconds;
-    struct tm tm;
-    if (!gmtime_r(&t, &tm) || tm.tm_year + 1900 > 9999 || tm.tm_year + 1900 < 0) {
+    int64_t days = dr_floor_div(unix_ms, DAY_MS);
+    unsigned ms = (unsigned)(unix_ms - days * DAY_MS);
+    struct dr_civil c = dr_civil_from_days(days);
+    if (c.year < 0 || c.year > 9999) {
         (void)snprintf(out, DR_TIME_TEXT, "0000-00-00T00:00:00.000Z");
         return;
     }
     (void)snprintf(out, DR_TIME_TEXT, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-                   (unsigned)(tm.tm_year + 1900) % 10000u, (unsigned)(tm.tm_mon + 1) % 100u,
-                   (unsigned)tm.tm_mday % 100u, (unsigned)tm.tm_hour % 100u,
-                   (unsigned)tm.tm_min % 100u, (unsigned)tm.tm_sec % 100u, (unsigned)ms % 1000u);
+                   (unsigned)c.year % 10000u, (unsigned)c.month % 100u, (unsigned)c.day % 100u,
+                   ms / 3600000u % 100u, ms / 60000u % 60u, ms / 1000u % 60u, ms % 1000u);
 }
 
 /* Reads exactly n digits at *s; false when one is none. */
@@ -137,13 +135,6 @@ static bool fraction_and_zone(const char *s, int *ms, int *offset_min)
     return *s == 0;
 }
 
-static bool day_exists(int y, int mo, int d)
-{
-    static const int month_days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    bool leap = (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
-    return mo >= 1 && mo <= 12 && d >= 1 && d <= month_days[mo - 1] + (mo == 2 && leap);
-}
-
 static bool clock_part(const char **s, int *h, int *mi, int *sec)
 {
     return digits(s, 2, h) && literal(s, ':') && digits(s, 2, mi) && literal(s, ':') &&
@@ -158,15 +149,10 @@ bool dr_parse_time(const char *s, int64_t *out_unix_ms)
         return false;
     s++;
     if (!clock_part(&s, &h, &mi, &sec) || !fraction_and_zone(s, &ms, &offset) ||
-        !day_exists(y, mo, d))
+        !dr_civil_exists(y, mo, d))
         return false;
-    struct tm tm = {.tm_year = y - 1900,
-                    .tm_mon = mo - 1,
-                    .tm_mday = d,
-                    .tm_hour = h,
-                    .tm_min = mi,
-                    .tm_sec = sec};
-    *out_unix_ms = ((int64_t)timegm(&tm) - (int64_t)offset * 60) * 1000 + ms;
+    *out_unix_ms =
+        (((dr_days_from_civil(y, mo, d) * 24 + h) * 60 + mi - offset) * 60 + sec) * 1000 + ms;
     return true;
 }
 
