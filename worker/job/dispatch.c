@@ -340,6 +340,16 @@ const struct dr_err *dispatch_refusal(const struct dispatch *d)
     return d->refusal.rc ? &d->refusal : NULL;
 }
 
+bool dispatch_is_draining(const struct dispatch *d)
+{
+    return d->draining;
+}
+
+struct queue *dispatch_queue(struct dispatch *d)
+{
+    return d->queue;
+}
+
 void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, size_t len)
 {
     queue_tell(d->queue, field, msgpack, len);

@@ -9,6 +9,7 @@
 #include "worker/job/job.h"
 
 struct dispatch;
+struct queue;
 
 /* What the journals on disk say of a message; heavy tasks only are asked about. Called in the
  * delivery's fiber (or the sweep's): it may wait, it must not block. */
@@ -42,6 +43,11 @@ struct dispatch_options {
     enum dispatch_known (*closed_run)(void *arg, const char *mid_hex, const char *job_id,
                                       struct dispatch_recorded *out);
     void *journals; /* arg of both */
+    /* A job came to its end and Redis knows: on the loop thread, must not wait. j NULL: nothing ran
+     * here, a closed journal told how it ended, or its arguments were refused. Not called for what
+     * is tried again, parked, handed back or owned by another delivery. NULL is allowed. */
+    void (*on_end)(void *arg, const struct job_task *task, const struct job *j,
+                   enum job_outcome outcome);
     void (*on_drained)(
         void *arg); /* nothing runs any more, everything is reported or handed back */
     void *arg;
@@ -54,6 +60,8 @@ bool dispatch_serves(const struct dispatch *d, const char *lane);
 /* Stops taking; running jobs have drain_ms, then they are cancelled and handed back. Called again:
  * handed back at once. */
 void dispatch_drain(struct dispatch *d);
+bool dispatch_is_draining(const struct dispatch *d);
+struct queue *dispatch_queue(struct dispatch *d); /* borrowed */
 /* Why it drains by itself: Redis names another store (CONFIG). NULL: it does not. */
 const struct dr_err *dispatch_refusal(const struct dispatch *d);
 /* A field of `info` as msgpack (procedures, retention, offsite, health, seal_pub), the same from

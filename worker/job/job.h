@@ -17,6 +17,7 @@ struct dr_config;
 struct loop;
 struct pool;
 struct store;
+struct watch;
 
 /* What every job may use; borrowed, lives as long as the worker. */
 struct job_services {
@@ -25,6 +26,7 @@ struct job_services {
     const struct dr_config *config;
     const char *ns;
     struct store *store; /* of worker/backup; NULL without BACKUP_DIRECTORY */
+    struct watch *watch; /* of worker/watch; NULL in programs that have none */
     /* Keeps a result that is too long for Redis as results/<run>.msgpack of the store, written
      * anew each time. In a pool thread. NULL: there is no store. */
     enum dr_rc (*keep_result)(struct store *store, const char *run, const void *bytes, size_t len,
@@ -78,6 +80,7 @@ bool job_handed_back(const struct job *j); /* cancelled by the drain: another wo
 /* The result: msgpack map of interface.md, section 5. */
 const struct dr_buf *job_result(struct job *j);
 const struct dr_err *job_error(const struct job *j);
+uint64_t job_ran_ms(const struct job *j); /* from the first step to the result; 0: not ended */
 
 /* For steps. */
 void *job_state(struct job *j);

@@ -68,6 +68,7 @@ void report_refusal(struct delivery *x, const struct dr_err *err)
 void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_buf *res,
                 const struct dr_err *why)
 {
+    const struct dispatch_options *o = &x->lane->dispatch->o;
     struct queue *q = x->lane->dispatch->queue;
     struct dr_buf err_map, small;
     struct dr_err err = {0};
@@ -91,6 +92,8 @@ void report_end(struct delivery *x, enum job_outcome outcome, const struct dr_bu
         dr_log_err(DR_LOG_ERROR, "job.unreported", &err, "job", x->envelope->id, NULL);
     else if (strcmp(reply, "STALE") == 0)
         dr_log(DR_LOG_WARN, "job.stale", "job", x->envelope->id, "outcome", end.outcome, NULL);
+    else if (o->on_end)
+        o->on_end(o->arg, x->lane->task, x->job, outcome);
     dr_buf_fini(&err_map);
     dr_buf_fini(&small);
 }

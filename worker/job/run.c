@@ -50,6 +50,7 @@ struct job {
     char summary[256];
     struct dr_buf result;
     enum job_outcome outcome;
+    uint64_t ran_ms;
 };
 
 const char *job_outcome_name(enum job_outcome o)
@@ -308,6 +309,7 @@ static void write_result(struct job *j)
 enum job_outcome job_run(struct job *j)
 {
     enum dr_rc rc = DR_OK;
+    int64_t began_ms = dr_clock_ms();
     j->tick = loop_timer_new(j->spec.services->loop, on_tick, j);
     loop_timer_arm(j->tick, PROGRESS_EVERY_MS);
     for (unsigned i = 0; i < STEPS_MAX && j->steps[i].name && !rc; i++)
@@ -320,6 +322,7 @@ enum job_outcome job_run(struct job *j)
     if (rc == DR_OK)
         j->cancel_kind = DR_OK;
     j->outcome = judge(j);
+    j->ran_ms = (uint64_t)(dr_clock_ms() - began_ms);
     write_result(j);
     return j->outcome;
 }
@@ -342,6 +345,11 @@ const struct dr_buf *job_result(struct job *j)
 const struct dr_err *job_error(const struct job *j)
 {
     return &j->err;
+}
+
+uint64_t job_ran_ms(const struct job *j)
+{
+    return j->ran_ms;
 }
 
 void *job_state(struct job *j)
