@@ -20,10 +20,19 @@
 #include "worker/backup/names.h"
 #include "worker/backup/strict.h"
 
-static enum dr_rc refuse(struct dr_err *err, const char *class, const char *what, uint64_t seq)
+enum dr_rc catalog_refuse(const struct catalog_log *log, const char *class, const char *what,
+                          uint64_t seq, struct dr_err *err)
 {
-    (void)dr_fail(err, DR_E_INTEGRITY, "catalog: %s (record %llu)", what, (unsigned long long)seq);
-    return dr_err_reason(err, class);
+    char reason[32];
+    (void)snprintf(reason, sizeof reason, "%s-%s", log->folder, class);
+    (void)dr_fail(err, DR_E_INTEGRITY, "%s: %s (record %llu)", log->folder, what,
+                  (unsigned long long)seq);
+    return dr_err_reason(err, reason);
+}
+
+struct catalog_log catalog_log(int store_dirfd)
+{
+    return (struct catalog_log){store_dirfd, "catalog", KEYRING_CATALOG};
 }
 
 void catalog_log_name(uint64_t seq, char out[24])
@@ -56,28 +65,29 @@ static bool parse_head(const struct dr_buf *b, struct catalog_head *out, unsigne
     return n > 0 && (size_t)n == b->len && memcmp(again, b->data, b->len) == 0;
 }
 
-enum dr_rc catalog_read_head(int dirfd, const struct keyring *keys, struct catalog_head *out,
-                             struct dr_err *err)
+enum dr_rc catalog_read_head(const struct catalog_log *log, const struct keyring *keys,
+                             struct catalog_head *out, struct dr_err *err)
 {
     unsigned char sig[64], message[CATALOG_MESSAGE];
     struct dr_err why = {0};
     struct dr_buf b;
     dr_buf_init(&b, CATALOG_HEAD_MAX);
-    enum dr_rc rc = disk_read(dirfd, "catalog/head.json", &b, &why);
+    char path[48];
+    (void)snprintf(path, sizeof path, "%s/head.json", log->folder);
+    enum dr_rc rc = disk_read(log->dirfd, path, &b, &why);
     if (rc == DR_E_NOT_FOUND) {
-        (void)dr_fail(err, rc = DR_E_INTEGRITY, "catalog/head.json is missing");
+        (void)dr_fail(err, rc = DR_E_INTEGRITY, "%s is missing", path);
         (void)dr_err_reason(err, "head-missing");
     } else if (rc && rc != DR_E_TOO_BIG) {
         rc = dr_fail(err, rc, "%s", why.msg);
     } else if (rc || b.len == 0 || !parse_head(&b, out, sig)) {
-        (void)dr_fail(err, rc = DR_E_INTEGRITY, "catalog/head.json is malformed");
+        (void)dr_fail(err, rc = DR_E_INTEGRITY, "%s is malformed", path);
         (void)dr_err_reason(err, "head-form");
     } else {
         catalog_head_message(out->seq, out->sha256, message);
-        out->generation = keyring_verify_any(keys, KEYRING_CATALOG, message, sizeof message, sig);
+        out->generation = keyring_verify_any(keys, log->signer, message, sizeof message, sig);
         if (!out->generation) {
-            (void)dr_fail(err, rc = DR_E_INTEGRITY,
-                          "catalog/head.json: no key of this keyring signed it");
+            (void)dr_fail(err, rc = DR_E_INTEGRITY, "%s: no key of this keyring signed it", path);
             (void)dr_err_reason(err, "head-sig");
         }
     }
@@ -97,12 +107,14 @@ static bool read_data(const json_t *data, struct catalog_record *r)
     return strcmp(r->type, "added") != 0 || r->has_manifest_sha256;
 }
 
-enum dr_rc catalog_parse(const char *line, size_t len, struct catalog_record *out, char **data,
-                         struct dr_err *err)
+bool catalog_read_line(const char *line, size_t len, struct catalog_record *out, char **data,
+                       char why[CATALOG_WHY])
 {
     const char *id;
-    char why[96] = "a field is missing or not such a value";
-    json_t *v = strict_parse(line, len, why), *d = json_object_get(v, "data");
+    json_t *v, *d;
+    (void)snprintf(why, CATALOG_WHY, "a field is missing or not such a value");
+    v = strict_parse(line, len, why);
+    d = json_object_get(v, "data");
     memset(out, 0, sizeof *out);
     bool ok = v && strict_uint(v, "seq", 1, STRICT_INT_MAX, &out->seq) &&
               strict_hex(v, "prev", out->prev, 32) &&
@@ -118,9 +130,16 @@ enum dr_rc catalog_parse(const char *line, size_t len, struct catalog_record *ou
         ok = *data != NULL;
     }
     json_decref(v);
-    if (ok)
+    return ok;
+}
+
+enum dr_rc catalog_parse(const char *line, size_t len, struct catalog_record *out, char **data,
+                         struct dr_err *err)
+{
+    char why[CATALOG_WHY];
+    if (catalog_read_line(line, len, out, data, why))
         return DR_OK;
-    (void)dr_fail(err, DR_E_INTEGRITY, "catalog: a record is malformed: %s", why);
+    (void)dr_fail(err, DR_E_INTEGRITY, "a record is malformed: %s", why);
     return dr_err_reason(err, "catalog-form");
 }
 
@@ -130,8 +149,8 @@ enum dr_rc catalog_lines_open(struct catalog_lines *l, uint64_t seq, struct dr_e
     if (l->fd >= 0)
         (void)close(l->fd);
     catalog_log_name(seq, name);
-    (void)snprintf(path, sizeof path, "catalog/log/%s", name);
-    l->fd = openat(l->dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    (void)snprintf(path, sizeof path, "%s/log/%s", l->log->folder, name);
+    l->fd = openat(l->log->dirfd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     l->at = l->have = 0;
     l->ended = l->fd < 0;
     if (l->fd < 0 && errno != ENOENT)
@@ -159,29 +178,37 @@ enum dr_rc catalog_lines_next(struct catalog_lines *l, const char **line, size_t
         l->have = *len;
         ssize_t n = read(l->fd, l->piece + l->have, CATALOG_LINE_MAX - l->have);
         if (n < 0 && errno != EINTR)
-            return dr_fail_errno(err, DR_E_IO, "read the catalog's log");
+            return dr_fail_errno(err, DR_E_IO, "read %s/log", l->log->folder);
         l->ended = n == 0;
         l->have += n > 0 ? (size_t)n : 0;
     }
+}
+
+enum dr_rc catalog_mismatch(const struct catalog_log *log, uint64_t seq, struct dr_err *err)
+{
+    (void)dr_fail(err, DR_E_INTEGRITY, "%s: record %llu is not the head's", log->folder,
+                  (unsigned long long)seq);
+    return dr_err_reason(err, "head-mismatch");
 }
 
 static enum dr_rc replay_one(struct catalog_lines *l, uint64_t seq, unsigned char prev[32],
                              catalog_fn *fn, void *arg, struct dr_err *err)
 {
     struct catalog_record r;
-    char *data = NULL;
+    char *data = NULL, why[CATALOG_WHY];
     const char *line;
     size_t len;
     enum dr_rc rc = catalog_lines_next(l, &line, &len, err);
     if (rc)
         return rc;
     if (!line)
-        return len ? refuse(err, "catalog-form", "a line without its end", seq)
-                   : refuse(err, "catalog-short", "it ends before its head", seq);
-    if ((rc = catalog_parse(line, len - 1, &r, &data, err)))
-        return dr_wrap(err, "record %llu", (unsigned long long)seq);
+        return len ? catalog_refuse(l->log, "form", "a line without its end", seq, err)
+                   : catalog_refuse(l->log, "short", "it ends before its head", seq, err);
+    if (!catalog_read_line(line, len - 1, &r, &data, why))
+        return catalog_refuse(l->log, "form", why, seq, err);
     if (r.seq != seq || CRYPTO_memcmp(r.prev, prev, 32) != 0)
-        rc = refuse(err, "catalog-chain", "a record does not follow from the one before it", seq);
+        rc = catalog_refuse(l->log, "chain", "a record does not follow from the one before it", seq,
+                            err);
     else
         rc = fn ? fn(arg, &r, err) : DR_OK;
     memcpy(prev, r.sha256, 32);
@@ -204,11 +231,11 @@ static enum dr_rc look_ahead(struct catalog_lines *l, uint64_t seq, bool *ahead,
     return rc;
 }
 
-enum dr_rc catalog_replay(int dirfd, const struct catalog_head *head, uint64_t from,
-                          const unsigned char prev[32], catalog_fn *fn, void *arg, bool *ahead,
-                          struct dr_err *err)
+enum dr_rc catalog_replay(const struct catalog_log *log, const struct catalog_head *head,
+                          uint64_t from, const unsigned char prev[32], catalog_fn *fn, void *arg,
+                          bool *ahead, struct dr_err *err)
 {
-    struct catalog_lines l = {.dirfd = dirfd, .fd = -1, .piece = dr_xalloc(CATALOG_LINE_MAX)};
+    struct catalog_lines l = {.log = log, .fd = -1, .piece = dr_xalloc(CATALOG_LINE_MAX)};
     uint64_t first = from ? (from - 1) / CATALOG_FILE_RECORDS * CATALOG_FILE_RECORDS + 1 : 1;
     unsigned char last[32];
     const char *line;
@@ -224,7 +251,7 @@ enum dr_rc catalog_replay(int dirfd, const struct catalog_head *head, uint64_t f
             rc = replay_one(&l, seq, last, fn, arg, err);
     }
     if (!rc && CRYPTO_memcmp(last, head->sha256, 32) != 0)
-        rc = refuse(err, "head-mismatch", "the last record is not the head's", head->seq);
+        rc = catalog_mismatch(log, head->seq, err);
     if (!rc && ahead)
         rc = look_ahead(&l, head->seq, ahead, err);
     if (l.fd >= 0)

@@ -1,6 +1,7 @@
-/* The catalog's files: a chained log of JSON lines and its signed head. Order of an append: line,
- * fsync, head, fsync. What lies behind the head is not believed; the next writer cuts it off.
- * Writers hold the catalog lock (store.c). Blocking. Source: formats-bytes 5. */
+/* A chained log of JSON lines and its signed head: the catalog, and in the same form the audit log
+ * (audit.h). Order of an append: line, fsync, head, fsync. What lies behind the head is not
+ * believed; the next writer cuts it off. Writers hold the log's lock. Blocking. Source:
+ * formats-bytes 5. */
 #ifndef DR_WORKER_BACKUP_CATALOG_H
 #define DR_WORKER_BACKUP_CATALOG_H
 
@@ -9,14 +10,21 @@
 #include <stdint.h>
 
 #include "common/err.h"
-
-struct keyring;
+#include "worker/backup/keyring.h"
 
 enum {
     CATALOG_LINE_MAX = 65536, /* with its newline */
     CATALOG_FILE_RECORDS = 1000,
     CATALOG_HEAD_MAX = 512,
 };
+
+/* Which of them: catalog_log or audit_log fill it in. */
+struct catalog_log {
+    int dirfd;          /* the store; borrowed */
+    const char *folder; /* head.json, log/ and lock lie in it; errors and their classes name it */
+    enum keyring_signer signer;
+};
+struct catalog_log catalog_log(int store_dirfd); /* catalog/ */
 
 struct catalog_head {
     uint64_t seq; /* 0: no record yet */
@@ -39,25 +47,26 @@ typedef enum dr_rc catalog_fn(void *arg, const struct catalog_record *r, struct 
 
 void catalog_log_name(uint64_t seq, char out[24]); /* "000001.jsonl" */
 
-/* catalog/head.json: INTEGRITY, reason head-missing, head-form or head-sig. dirfd: the store. */
-enum dr_rc catalog_read_head(int dirfd, const struct keyring *keys, struct catalog_head *out,
-                             struct dr_err *err) DR_MUST_CHECK;
+/* head.json: INTEGRITY, reason head-missing, head-form or head-sig. */
+enum dr_rc catalog_read_head(const struct catalog_log *log, const struct keyring *keys,
+                             struct catalog_head *out, struct dr_err *err) DR_MUST_CHECK;
 /* Records from..head.seq in order; prev: SHA-256 of record from-1. INTEGRITY: catalog-form,
- * catalog-chain, catalog-short, head-mismatch; missing-file. ahead: bytes lie behind the head. */
-enum dr_rc catalog_replay(int dirfd, const struct catalog_head *head, uint64_t from,
-                          const unsigned char prev[32], catalog_fn *fn, void *arg, bool *ahead,
-                          struct dr_err *err) DR_MUST_CHECK;
+ * catalog-chain, catalog-short (audit-.. for the audit log), head-mismatch; missing-file. ahead:
+ * bytes lie behind the head. */
+enum dr_rc catalog_replay(const struct catalog_log *log, const struct catalog_head *head,
+                          uint64_t from, const unsigned char prev[32], catalog_fn *fn, void *arg,
+                          bool *ahead, struct dr_err *err) DR_MUST_CHECK;
 /* Cuts off what lies behind the head. Under the lock. */
-enum dr_rc catalog_cut(int dirfd, const struct catalog_head *head,
+enum dr_rc catalog_cut(const struct catalog_log *log, const struct catalog_head *head,
                        struct dr_err *err) DR_MUST_CHECK;
 /* One record and the new head, signed by the current generation; head is updated. Under the lock,
  * after catalog_cut. */
-enum dr_rc catalog_append(int dirfd, const struct keyring *keys, struct catalog_head *head,
-                          const char *type, const char *backup_id, int64_t at_ms,
-                          const char *data_json, struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc catalog_append(const struct catalog_log *log, const struct keyring *keys,
+                          struct catalog_head *head, const char *type, const char *backup_id,
+                          int64_t at_ms, const char *data_json, struct dr_err *err) DR_MUST_CHECK;
 /* Signs the head anew (a new generation). Under the lock. */
-enum dr_rc catalog_sign(int dirfd, const struct keyring *keys, struct catalog_head *head,
-                        struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc catalog_sign(const struct catalog_log *log, const struct keyring *keys,
+                        struct catalog_head *head, struct dr_err *err) DR_MUST_CHECK;
 /* One line without its newline, strictly: INTEGRITY, catalog-form. data: freed by free(). */
 enum dr_rc catalog_parse(const char *line, size_t len, struct catalog_record *out, char **data,
                          struct dr_err *err) DR_MUST_CHECK;

@@ -1,4 +1,4 @@
-/* Writing the catalog, under its lock: line, fsync, head, fsync. Killed between them, the line lies
+/* Writing a log, under its lock: line, fsync, head, fsync. Killed between them, the line lies
  * behind the head and the next writer cuts it off. */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,29 +25,25 @@ static uint64_t file_number(uint64_t seq)
 }
 
 /* Where the head's record ends in its file. */
-static enum dr_rc end_of_head(int dirfd, const struct catalog_head *head, off_t *end,
-                              struct dr_err *err)
+static enum dr_rc end_of_head(const struct catalog_log *log, const struct catalog_head *head,
+                              off_t *end, struct dr_err *err)
 {
-    struct catalog_lines l = {.dirfd = dirfd, .fd = -1, .piece = dr_xalloc(CATALOG_LINE_MAX)};
+    struct catalog_lines l = {.log = log, .fd = -1, .piece = dr_xalloc(CATALOG_LINE_MAX)};
     unsigned char sha[32] = {0};
-    const char *line = NULL, *class = NULL;
+    const char *line = NULL;
     size_t len = 0;
     *end = 0;
     enum dr_rc rc = catalog_lines_open(&l, head->seq, err);
-    for (uint64_t n = (head->seq - 1) % CATALOG_FILE_RECORDS + 1; !rc && !class && n > 0; n--) {
+    for (uint64_t n = (head->seq - 1) % CATALOG_FILE_RECORDS + 1; !rc && n > 0; n--) {
         rc = catalog_lines_next(&l, &line, &len, err);
         *end += (off_t)len;
         if (!rc && !line)
-            class = "catalog-short";
+            rc = catalog_refuse(log, "short", "it ends before its head", head->seq, err);
     }
-    if (!rc && !class) {
+    if (!rc) {
         (void)SHA256((const unsigned char *)line, len - 1, sha);
-        class = memcmp(sha, head->sha256, 32) != 0 ? "head-mismatch" : NULL;
-    }
-    if (class) {
-        (void)dr_fail(err, rc = DR_E_INTEGRITY, "catalog: record %llu is not the head's",
-                      (unsigned long long)head->seq);
-        (void)dr_err_reason(err, class);
+        if (memcmp(sha, head->sha256, 32) != 0)
+            rc = catalog_mismatch(log, head->seq, err);
     }
     if (l.fd >= 0)
         (void)close(l.fd);
@@ -55,20 +51,28 @@ static enum dr_rc end_of_head(int dirfd, const struct catalog_head *head, off_t 
     return rc;
 }
 
-static enum dr_rc cut_file(int dirfd, int fd, const struct catalog_head *head, struct dr_err *err)
+static enum dr_rc cut_file(const struct catalog_log *log, int fd, const struct catalog_head *head,
+                           struct dr_err *err)
 {
     struct stat st;
     off_t end;
-    enum dr_rc rc = end_of_head(dirfd, head, &end, err);
+    enum dr_rc rc = end_of_head(log, head, &end, err);
     if (rc)
         return rc;
     if (fstat(fd, &st) != 0)
-        return dr_fail_errno(err, DR_E_IO, "the catalog's log");
+        return dr_fail_errno(err, DR_E_IO, "%s/log", log->folder);
     if (st.st_size == end)
         return DR_OK;
     if (ftruncate(fd, end) != 0)
-        return dr_fail_errno(err, DR_E_IO, "cut the catalog's log behind its head");
-    return disk_sync(fd, "the catalog's log", err);
+        return dr_fail_errno(err, DR_E_IO, "cut %s/log behind its head", log->folder);
+    return disk_sync(fd, log->folder, err);
+}
+
+static enum dr_rc open_log(const struct catalog_log *log, int *fd, struct dr_err *err)
+{
+    char path[48];
+    (void)snprintf(path, sizeof path, "%s/log", log->folder);
+    return disk_open_dir(log->dirfd, path, fd, err);
 }
 
 struct later {
@@ -89,49 +93,50 @@ static enum dr_rc remove_later(void *arg, const char *name, struct dr_err *err)
     if (!dr_parse_u64(digits, 0, UINT64_MAX, &n) || n <= l->number)
         return DR_OK;
     if (unlinkat(l->logfd, name, 0) != 0)
-        return dr_fail_errno(err, DR_E_IO, "remove catalog/log/%s", name);
+        return dr_fail_errno(err, DR_E_IO, "remove %s from the log", name);
     l->removed = true;
     return DR_OK;
 }
 
-enum dr_rc catalog_cut(int dirfd, const struct catalog_head *head, struct dr_err *err)
+enum dr_rc catalog_cut(const struct catalog_log *log, const struct catalog_head *head,
+                       struct dr_err *err)
 {
     struct later l = {.logfd = -1, .number = file_number(head->seq)};
     char name[24];
     int fd = -1;
-    enum dr_rc rc = disk_open_dir(dirfd, "catalog/log", &l.logfd, err);
+    enum dr_rc rc = open_log(log, &l.logfd, err);
     if (rc)
         return rc;
     if (head->seq > 0) {
         catalog_log_name(head->seq, name);
         fd = openat(l.logfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        rc = fd < 0 ? dr_fail_errno(err, DR_E_IO, "open catalog/log/%s", name)
-                    : cut_file(dirfd, fd, head, err);
+        rc = fd < 0 ? dr_fail_errno(err, DR_E_IO, "open %s/log/%s", log->folder, name)
+                    : cut_file(log, fd, head, err);
     }
     if (!rc)
         rc = disk_each(l.logfd, ".", remove_later, &l, err);
     if (!rc && l.removed)
-        rc = disk_sync(l.logfd, "catalog/log", err);
+        rc = disk_sync(l.logfd, log->folder, err);
     if (fd >= 0)
         (void)close(fd);
     (void)close(l.logfd);
     return rc;
 }
 
-static enum dr_rc write_head(int dirfd, const struct keyring *keys, struct catalog_head *head,
-                             struct dr_err *err)
+enum dr_rc catalog_sign(const struct catalog_log *log, const struct keyring *keys,
+                        struct catalog_head *head, struct dr_err *err)
 {
     unsigned char message[CATALOG_MESSAGE], sig[64];
     char text[CATALOG_HEAD_MAX], sha[65], sig_hex[129];
     int fd, n;
     catalog_head_message(head->seq, head->sha256, message);
-    enum dr_rc rc = keyring_sign(keys, KEYRING_CATALOG, 0, message, sizeof message, sig, err);
+    enum dr_rc rc = keyring_sign(keys, log->signer, 0, message, sizeof message, sig, err);
     if (rc)
         return rc;
     dr_hex(head->sha256, 32, sha);
     dr_hex(sig, 64, sig_hex);
     n = snprintf(text, sizeof text, CATALOG_HEAD_FORM, (unsigned long long)head->seq, sha, sig_hex);
-    if ((rc = disk_open_dir(dirfd, "catalog", &fd, err)))
+    if ((rc = disk_open_dir(log->dirfd, log->folder, &fd, err)))
         return rc;
     rc = disk_replace(fd, "head.json", text, (size_t)n, err);
     (void)close(fd);
@@ -140,43 +145,37 @@ static enum dr_rc write_head(int dirfd, const struct keyring *keys, struct catal
     return rc;
 }
 
-enum dr_rc catalog_sign(int dirfd, const struct keyring *keys, struct catalog_head *head,
-                        struct dr_err *err)
-{
-    return write_head(dirfd, keys, head, err);
-}
-
-static enum dr_rc append_line(int dirfd, uint64_t seq, const struct dr_buf *line,
-                              struct dr_err *err)
+static enum dr_rc append_line(const struct catalog_log *log, uint64_t seq,
+                              const struct dr_buf *line, struct dr_err *err)
 {
     char name[24];
     int logfd, fd;
-    enum dr_rc rc = disk_open_dir(dirfd, "catalog/log", &logfd, err);
+    enum dr_rc rc = open_log(log, &logfd, err);
     if (rc)
         return rc;
     catalog_log_name(seq, name);
     fd = openat(logfd, name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        rc = dr_fail_errno(err, DR_E_IO, "open catalog/log/%s", name);
+        rc = dr_fail_errno(err, DR_E_IO, "open %s/log/%s", log->folder, name);
     for (size_t at = 0; !rc && at < line->len;) {
         ssize_t n = write(fd, line->data + at, line->len - at);
         if (n < 0 && errno != EINTR)
-            rc = dr_fail_errno(err, DR_E_IO, "write catalog/log/%s", name);
+            rc = dr_fail_errno(err, DR_E_IO, "write %s/log/%s", log->folder, name);
         at += n > 0 ? (size_t)n : 0;
     }
     if (!rc)
         rc = disk_sync(fd, name, err);
     if (!rc && seq % CATALOG_FILE_RECORDS == 1)
-        rc = disk_sync(logfd, "catalog/log", err);
+        rc = disk_sync(logfd, log->folder, err);
     if (fd >= 0)
         (void)close(fd);
     (void)close(logfd);
     return rc;
 }
 
-enum dr_rc catalog_append(int dirfd, const struct keyring *keys, struct catalog_head *head,
-                          const char *type, const char *backup_id, int64_t at_ms,
-                          const char *data_json, struct dr_err *err)
+enum dr_rc catalog_append(const struct catalog_log *log, const struct keyring *keys,
+                          struct catalog_head *head, const char *type, const char *backup_id,
+                          int64_t at_ms, const char *data_json, struct dr_err *err)
 {
     struct catalog_head next = {.seq = head->seq + 1};
     struct catalog_record check;
@@ -193,18 +192,18 @@ enum dr_rc catalog_append(int dirfd, const struct keyring *keys, struct catalog_
     /* A line that no reader takes would lock everybody out for ever. */
     enum dr_rc rc =
         line.failed || memchr(line.data, '\n', line.len)
-            ? dr_fail(err, DR_E_INVALID, "catalog record %s: too long, or two lines", type)
+            ? dr_fail(err, DR_E_INVALID, "%s record %s: too long, or two lines", log->folder, type)
             : catalog_parse((const char *)line.data, line.len, &check, &data, err);
     free(data);
     if (!rc) {
         memcpy(next.sha256, check.sha256, 32);
         dr_buf_str(&line, "\n");
-        rc = line.failed ? dr_fail(err, DR_E_INVALID, "catalog record %s: too long", type)
-                         : append_line(dirfd, next.seq, &line, err);
+        rc = line.failed ? dr_fail(err, DR_E_INVALID, "%s record %s: too long", log->folder, type)
+                         : append_line(log, next.seq, &line, err);
     }
     dr_buf_fini(&line);
     if (!rc && !(rc = fault_point("publish.line", err)) &&
-        !(rc = write_head(dirfd, keys, &next, err)))
+        !(rc = catalog_sign(log, keys, &next, err)))
         *head = next;
     return rc ? rc : fault_point("publish.head", err);
 }

@@ -9,8 +9,10 @@
 #include "common/str.h"
 #include "worker/backup/keyring_internal.h"
 
-static const char *const signer_labels[] = {"manifest-sign", "catalog-sign"};
-static const char *const signer_domains[] = {"drworker/1/manifest", "drworker/1/catalog"};
+/* The audit log is signed with the catalog's key, in a domain of its own. */
+static const char *const signer_labels[] = {"manifest-sign", "catalog-sign", "catalog-sign"};
+static const char *const signer_domains[] = {"drworker/1/manifest", "drworker/1/catalog",
+                                             "drworker/1/audit"};
 
 enum dr_rc keyring_refuse(struct dr_err *err, enum dr_rc rc, const char *reason, const char *why)
 {
@@ -172,8 +174,9 @@ bool keyring_verify(const struct keyring *k, enum keyring_signer signer, unsigne
     if (generation > k->generations)
         return false;
     unsigned char *all = signed_text(signer, msg, len);
-    EVP_PKEY *key =
-        EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, k->public[generation - 1][signer], 32);
+    const unsigned char *public =
+        k->public[generation - 1][signer == KEYRING_AUDIT ? KEYRING_CATALOG : signer];
+    EVP_PKEY *key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, public, 32);
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     bool ok = all && key && ctx &&
               EVP_DigestVerifyInit_ex(ctx, NULL, NULL, NULL, NULL, key, NULL) == 1 &&

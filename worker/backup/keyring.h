@@ -67,7 +67,7 @@ enum dr_rc keyring_series_tag(const struct keyring *k, const char *series, unsig
 enum dr_rc keyring_seal_public(const struct keyring *k, unsigned char out[KEYRING_KEY],
                                struct dr_err *err) DR_MUST_CHECK;
 
-enum keyring_signer { KEYRING_MANIFEST, KEYRING_CATALOG };
+enum keyring_signer { KEYRING_MANIFEST, KEYRING_CATALOG, KEYRING_AUDIT };
 /* Ed25519; generation 0: the current one. */
 enum dr_rc keyring_sign(const struct keyring *k, enum keyring_signer signer, unsigned generation,
                         const void *msg, size_t len, unsigned char sig[64],

@@ -218,7 +218,8 @@ static enum dr_rc found_one(void *arg, const char *name, struct dr_err *err)
 /* No head, no backup and at most one line (of a first start that was killed before its head). */
 static bool is_fresh(struct store *s)
 {
-    struct catalog_lines l = {.dirfd = s->dirfd, .fd = -1};
+    const struct catalog_log log = catalog_log(s->dirfd);
+    struct catalog_lines l = {.log = &log, .fd = -1};
     bool backups = false, fresh;
     const char *line;
     size_t len;
@@ -239,19 +240,20 @@ static bool is_fresh(struct store *s)
 /* The lock is held. */
 static enum dr_rc settle(struct store *s, struct dr_err *err)
 {
+    const struct catalog_log log = catalog_log(s->dirfd);
     enum dr_rc rc = DR_OK;
     if (is_fresh(s))
-        rc = catalog_cut(s->dirfd, &s->head, err)
+        rc = catalog_cut(&log, &s->head, err)
                  ? err->rc
-                 : catalog_append(s->dirfd, s->keys, &s->head, "keys", "", dr_wall_ms(),
+                 : catalog_append(&log, s->keys, &s->head, "keys", "", dr_wall_ms(),
                                   "{\"g\":1,\"slots\":1,\"change\":\"init\"}", err);
     memset(&s->head, 0, sizeof s->head);
     if (!rc)
         rc = store_refresh(s, err);
     if (!rc && s->head.generation < keyring_generation(s->keys) &&
         !(rc = store_check_generation(s, err)))
-        rc = catalog_sign(s->dirfd, s->keys, &s->head, err);
-    return rc ? rc : catalog_cut(s->dirfd, &s->head, err);
+        rc = catalog_sign(&log, s->keys, &s->head, err);
+    return rc ? rc : catalog_cut(&log, &s->head, err);
 }
 
 static enum dr_rc open_to_work(struct store *s, struct dr_err *err)

@@ -22,15 +22,16 @@
 enum dr_rc store_append_locked(struct store *s, const struct keyring *keys, const char *type,
                                const char *backup_id, const char *data_json, struct dr_err *err)
 {
+    const struct catalog_log log = catalog_log(s->dirfd);
     struct catalog_head head;
     (void)pthread_mutex_lock(&s->mutex);
     enum dr_rc rc = store_refresh(s, err);
     head = s->head;
     (void)pthread_mutex_unlock(&s->mutex);
     if (!rc)
-        rc = catalog_cut(s->dirfd, &head, err);
+        rc = catalog_cut(&log, &head, err);
     if (!rc)
-        rc = catalog_append(s->dirfd, keys, &head, type, backup_id, dr_wall_ms(), data_json, err);
+        rc = catalog_append(&log, keys, &head, type, backup_id, dr_wall_ms(), data_json, err);
     if (rc)
         return rc;
     (void)pthread_mutex_lock(&s->mutex);

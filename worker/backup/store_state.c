@@ -121,7 +121,8 @@ static enum dr_rc went_back(struct store *s, const struct catalog_head *now, str
 enum dr_rc store_refresh(struct store *s, struct dr_err *err)
 {
     struct catalog_head now;
-    enum dr_rc rc = catalog_read_head(s->dirfd, s->keys, &now, err);
+    const struct catalog_log log = catalog_log(s->dirfd);
+    enum dr_rc rc = catalog_read_head(&log, s->keys, &now, err);
     if (rc)
         return rc;
     if (now.seq < s->head.seq ||
@@ -131,7 +132,7 @@ enum dr_rc store_refresh(struct store *s, struct dr_err *err)
         s->count = 0;
         index_items(s);
     }
-    rc = catalog_replay(s->dirfd, &now, s->head.seq + 1, s->head.sha256, fold, s, NULL, err);
+    rc = catalog_replay(&log, &now, s->head.seq + 1, s->head.sha256, fold, s, NULL, err);
     if (rc)
         memset(&s->head, 0, sizeof s->head);
     else
@@ -302,10 +303,11 @@ static enum dr_rc count_one(void *arg, const char *id, struct dr_err *err)
 static enum dr_rc audit(struct store *s, unsigned *unrecorded, struct dr_err *err)
 {
     static const unsigned char zeros[32];
+    const struct catalog_log log = catalog_log(s->dirfd);
     bool ahead = false;
     enum dr_rc rc = store_refresh(s, err);
     if (!rc)
-        rc = catalog_replay(s->dirfd, &s->head, 1, zeros, NULL, NULL, &ahead, err);
+        rc = catalog_replay(&log, &s->head, 1, zeros, NULL, NULL, &ahead, err);
     if (!rc && ahead) {
         (void)dr_fail(err, rc = DR_E_INTEGRITY, "catalog: records lie behind the signed head %llu",
                       (unsigned long long)s->head.seq);
