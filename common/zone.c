@@ -205,7 +205,8 @@ enum dr_rc dr_zone_open(const char *name, struct dr_zone **out, struct dr_err *e
     }
     if (!name_ok(name)) {
         (void)dr_fail(err, DR_E_CONFIG, "not the name of a time zone (UTC, Europe/Berlin, ...)");
-        return dr_err_field(err, "zone", name, strlen(name));
+        (void)dr_err_field(err, "zone", name, strlen(name));
+        return DR_E_CONFIG;
     }
     unsigned char *bytes = dr_xalloc(FILE_MAX);
     size_t len = 0;
@@ -213,5 +214,7 @@ enum dr_rc dr_zone_open(const char *name, struct dr_zone **out, struct dr_err *e
     if (!rc && dr_zone_parse(bytes, len, out, &why))
         rc = dr_fail(err, DR_E_CONFIG, "time zone %s: %s", name, why.msg);
     free(bytes);
-    return rc ? dr_err_field(err, "zone", name, strlen(name)) : DR_OK;
+    if (rc)
+        (void)dr_err_field(err, "zone", name, strlen(name));
+    return rc;
 }

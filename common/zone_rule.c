@@ -3,43 +3,24 @@
 
 #include <string.h>
 
-/* Days since 1970-01-01 of 1 January; proleptic Gregorian. */
-static int64_t year_begin(int64_t y)
-{
-    int64_t p = y - 1, leaps = (p >= 0 ? p / 4 - p / 100 + p / 400
-                                       : (p - 3) / 4 - (p - 99) / 100 + (p - 399) / 400);
-    return (y - 1970) * 365 + leaps - 477;
-}
-
-static bool leap(int64_t y)
-{
-    return y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
-}
+#include "common/civil.h"
 
 static int64_t year_of(int64_t utc_s)
 {
-    int64_t day = utc_s / ZONE_DAY - (utc_s % ZONE_DAY < 0);
-    int64_t y = 1970 + day / 366; /* never too late after 1970, never too early before */
-    while (year_begin(y) > day)
-        y--;
-    while (year_begin(y + 1) <= day)
-        y++;
-    return y;
+    return dr_civil_from_days(dr_floor_div(utc_s, ZONE_DAY)).year;
 }
 
 static int64_t rule_day(const struct zone_when *w, int64_t year)
 {
-    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365};
-    int64_t first = year_begin(year);
     if (w->kind == ZONE_DAY_OF_YEAR)
-        return first + w->day;
-    if (w->kind == ZONE_JULIAN)
-        return first + w->day - 1 + (leap(year) && w->day > 59);
-    int64_t month = first + before[w->month - 1] + (leap(year) && w->month > 2);
-    int64_t next = first + before[w->month] + (leap(year) && w->month > 1);
-    int weekday = (int)(((month + 4) % 7 + 7) % 7); /* 1970-01-01 was a Thursday */
-    int64_t day = month + (w->day - weekday + 7) % 7 + 7 * (w->week - 1);
-    return day < next ? day : day - 7; /* week 5: the last one */
+        return dr_days_from_civil(year, 1, 1) + w->day;
+    if (w->kind == ZONE_JULIAN) /* 60 is always 1 March */
+        return dr_days_from_civil(year, 1, 1) + w->day - 1 +
+               (w->day > 59 && dr_civil_exists(year, 2, 29));
+    int64_t month = dr_days_from_civil(year, w->month, 1);
+    int sunday_first = (dr_weekday(month) + 1) % 7;
+    int64_t day = month + (w->day - sunday_first + 7) % 7 + 7 * (w->week - 1);
+    return day < dr_days_from_civil(year, w->month + 1, 1) ? day : day - 7; /* 5: the last one */
 }
 
 static int64_t begins(const struct zone_rule *r, int64_t year)
