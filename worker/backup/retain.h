@@ -21,7 +21,14 @@
 #include "common/config.h"
 #include "common/err.h"
 
-enum { RETAIN_HASH_TEXT = 65, RETAIN_DIAGNOSIS_DAYS = 7, RETAIN_SETTLED_DAYS = 7 };
+struct store_entry;
+
+enum {
+    RETAIN_HASH_TEXT = 65,
+    RETAIN_POLICY_TEXT_MAX = 1024,
+    RETAIN_DIAGNOSIS_DAYS = 7, /* what is not valid is kept for so long */
+    RETAIN_SETTLED_DAYS = 7    /* deletions of younger ones want no confirmation */
+};
 
 struct retain_policy { /* RETENTION_*, see options.def for ranges */
     int hourly_hours, daily_days, weekly_weeks, monthly_months, yearly_years; /* 0: rule off */
@@ -100,7 +107,7 @@ struct retain_input {
 
 struct retain_plan {
     size_t count, kept, given_up;
-    struct retain_verdict *verdicts; /* in the items' order */
+    struct retain_verdict *verdicts; /* of each item, in their order */
     bool needs_confirmation;         /* some verdict has confirm */
     retain_mask confirm;             /* why: words of side C */
     uint64_t delete_bytes;
@@ -110,5 +117,12 @@ struct retain_plan {
 enum dr_rc retain_plan(const struct retain_input *in, struct retain_plan **out,
                        struct dr_err *err) DR_MUST_CHECK;
 void retain_plan_free(struct retain_plan *p);
+/* The hash of a plan that gives up these; ids are sorted in place. */
+enum dr_rc retain_plan_hash(const struct retain_policy *policy, const char **ids, size_t n,
+                            char out[RETAIN_HASH_TEXT], struct dr_err *err) DR_MUST_CHECK;
+
+/* What the catalog knows of a backup; the rest (leased, journal, bases, ..) is the caller's.
+ * Borrows from e. A backup whose manifest is not believed has no series: it is never given up. */
+void retain_item_of(const struct store_entry *e, struct retain_item *out);
 
 #endif

@@ -87,7 +87,9 @@ struct store_entry {
     int64_t verified_at_ms;                                 /* last proof; 0: never */
     int64_t drilled_at_ms, offsite_at_ms, tombstoned_at_ms; /* 0: not */
     bool verified_ok, pinned, recorded;
-    char bad[32]; /* "", or why its manifest is not believed: then only id and kind are known */
+    bool deep;       /* proven again since it was published, and the last proof held */
+    char source[48]; /* system identifier / major version of the server; "": not a database */
+    char bad[32];    /* "", or why its manifest is not believed: then only id and kind are known */
 };
 /* Newest first, tombstoned ones too, purged ones not. *out is freed by free(). */
 enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count,

@@ -79,6 +79,7 @@ static void fold_added(struct store *s, struct store_item *it, const struct cata
     memcpy(it->entry.manifest_sha256, r->manifest_sha256, 32);
     it->entry.verified_at_ms = r->verified_at_ms;
     it->entry.verified_ok = r->verified_at_ms > 0;
+    it->entry.deep = false;
     it->entry.tombstoned_at_ms = 0;
 }
 
@@ -93,7 +94,7 @@ static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err 
         return DR_OK; /* of another kind, or a later version's */
     else if (strcmp(r->type, "verified") == 0) {
         it->entry.verified_at_ms = r->at_ms;
-        it->entry.verified_ok = r->has_ok ? r->ok : true;
+        it->entry.verified_ok = it->entry.deep = r->has_ok ? r->ok : true;
     } else if (strcmp(r->type, "drilled") == 0)
         it->entry.drilled_at_ms = r->at_ms;
     else if (strcmp(r->type, "offsite") == 0)
@@ -140,6 +141,20 @@ enum dr_rc store_refresh(struct store *s, struct dr_err *err)
     return rc;
 }
 
+static void source_from_manifest(struct store_entry *e, const struct manifest *m)
+{
+    const char *server = "", *version = "";
+    uint64_t number = 0;
+    for (unsigned i = 0; i < m->server_count; i++)
+        if (strcmp(m->server[i].name, "system_identifier") == 0)
+            server = m->server[i].value;
+        else if (strcmp(m->server[i].name, "version_num") == 0)
+            version = m->server[i].value;
+    e->source[0] = 0;
+    if (server[0] && dr_parse_u64(version, 10000, 9999999, &number))
+        (void)snprintf(e->source, sizeof e->source, "%.32s/%u", server, (unsigned)(number / 10000));
+}
+
 static void entry_from_manifest(struct store_entry *e, const struct manifest *m)
 {
     memcpy(e->job_id, m->job_id, sizeof e->job_id);
@@ -150,6 +165,7 @@ static void entry_from_manifest(struct store_entry *e, const struct manifest *m)
     e->t_start_ms = m->t_start_ms;
     e->t_point_ms = m->t_point_ms;
     e->t_end_ms = m->t_end_ms;
+    source_from_manifest(e, m);
     e->plain_bytes = e->stored_bytes = 0;
     for (unsigned i = 0; i < m->object_count; i++) {
         e->plain_bytes += m->objects[i].plain_bytes;
