@@ -58,6 +58,22 @@ static enum dr_rc open_folder(struct store *s, const char *folder, const char *b
     return disk_open_dir(s->dirfd, path, fd, err);
 }
 
+/* Where it lies at this moment: retention may move it while we look, and a reader that got hold of
+ * it keeps it from being purged. Whether it may still be used is the catalog's to say. */
+static enum dr_rc find_folder(struct store *s, const char *backup_id, int *fd, struct dr_err *err)
+{
+    static const char *const folders[] = {"backups", "trash", "backups"};
+    struct dr_err why = {0};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        dr_err_clear(&why);
+        if (open_folder(s, folders[i], backup_id, fd, &why) != DR_E_NOT_FOUND)
+            break;
+    }
+    if (why.rc && err && !err->rc)
+        *err = why;
+    return why.rc;
+}
+
 /* manifest.json by fd (-1: by name) and manifest.sig: read and verified. */
 static enum dr_rc read_signed(struct store *s, int dirfd, int fd, const char *backup_id,
                               struct manifest **out, unsigned char sha256[32], struct dr_err *err)
@@ -110,7 +126,7 @@ static enum dr_rc part_open(struct store *s, const char *backup_id, struct part 
     p->borrowed = false;
     p->manifest = NULL;
     (void)snprintf(p->backup_id, sizeof p->backup_id, "%s", backup_id);
-    enum dr_rc rc = open_folder(s, "backups", backup_id, &p->dirfd, err);
+    enum dr_rc rc = find_folder(s, backup_id, &p->dirfd, err);
     if (rc)
         return rc;
     rc = lock_take(p->dirfd, "manifest.json", LOCK_SHARED, LOCK_WAIT_MS, &p->lockfd, &why);

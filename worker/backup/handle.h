@@ -11,8 +11,8 @@ struct container;
 struct staging;
 struct store;
 
-/* backups/<id>: manifest verified, nothing asked of the catalog. INTEGRITY: missing-file,
- * manifest-sig, manifest-form; NOT_FOUND when there is no such folder. */
+/* backups/<id>, or trash/<id> until it is purged: manifest verified, nothing asked of the catalog.
+ * INTEGRITY: missing-file, manifest-sig, manifest-form; NOT_FOUND when there is no such folder. */
 enum dr_rc handle_open(struct store *s, const char *backup_id, struct backup_handle **out,
                        struct dr_err *err) DR_MUST_CHECK;
 /* A staging folder about to be published, with the manifest it is going to have (borrowed). */

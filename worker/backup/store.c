@@ -33,6 +33,7 @@ void store_close(struct store *s)
     keyring_free(s->keys);
     for (unsigned i = 0; i < s->former_count; i++)
         keyring_free(s->former[i]);
+    store_forget(s);
     free(s->items);
     free(s->slots);
     free(s->path);
@@ -262,8 +263,8 @@ static enum dr_rc open_to_work(struct store *s, struct dr_err *err)
     enum dr_rc rc = make_layout(s, err);
     if (!rc)
         rc = store_lock_catalog(s, &lock, err);
-    if (!rc && !(rc = settle(s, err)))
-        rc = store_adopt_all(s, err);
+    if (!rc && !(rc = settle(s, err)) && !(rc = store_adopt_all(s, err)))
+        store_settle_folders(s);
     lock_drop(&lock);
     return rc;
 }

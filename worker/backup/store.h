@@ -87,13 +87,17 @@ struct store_entry {
     int64_t verified_at_ms;                                 /* last proof; 0: never */
     int64_t drilled_at_ms, offsite_at_ms, tombstoned_at_ms; /* 0: not */
     bool verified_ok, pinned, recorded;
-    bool deep;       /* proven again since it was published, and the last proof held */
-    char source[48]; /* system identifier / major version of the server; "": not a database */
-    char bad[32];    /* "", or why its manifest is not believed: then only id and kind are known */
+    bool acknowledged; /* a person has seen that its time is wrong */
+    bool deep;         /* proven again since it was published, and the last proof held */
+    char source[48];   /* system identifier / major version of the server; "": not a database */
+    char bad[32]; /* "", or why its manifest is not believed: then only id and kind are known */
 };
 /* Newest first, tombstoned ones too, purged ones not. *out is freed by free(). */
 enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count,
                       struct dr_err *err) DR_MUST_CHECK;
+/* And the catalog's head that the list was made of (at: may be NULL). */
+enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count,
+                         struct catalog_head *at, struct dr_err *err) DR_MUST_CHECK;
 
 /* which: an id, or "latest": the newest consistent point, never of class emergency, whose manifest
  * verifies. series NULL: any of the kind; before_ms 0: no limit. NOT_FOUND names what there is;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "worker/backup/store.h"
+#include "worker/backup/trash.h"
 
 enum { STORE_FORMER_MAX = 64, STORE_LOCK_WAIT_MS = 60000 };
 
@@ -12,6 +13,9 @@ struct store_item {
     struct store_entry entry; /* entry.bad: why its manifest was not believed when last read */
     bool loaded, purged;
     unsigned key_generation;
+    struct store_pin *pin;        /* owned; NULL: not pinned */
+    char (*bases)[NAMES_ID_SIZE]; /* owned: the other backups its chain needs */
+    unsigned base_count;
 };
 
 struct store {
@@ -24,9 +28,10 @@ struct store {
     struct keyring *former[STORE_FORMER_MAX]; /* replaced, but borrowed by whoever asked before */
     unsigned former_count;
     struct catalog_head head;
-    struct store_item *items;  /* in the catalog's order */
-    size_t count, cap;         /* cap: a power of two */
-    size_t *slots, slot_count; /* by id: place in items + 1; 0: free */
+    char policy[STORE_POLICY_MAX]; /* of retention, as last applied; "": never */
+    struct store_item *items;      /* in the catalog's order */
+    size_t count, cap;             /* cap: a power of two */
+    size_t *slots, slot_count;     /* by id: place in items + 1; 0: free */
 };
 
 /* store.c */
@@ -40,6 +45,7 @@ enum dr_rc store_renew_keys(struct store *s, bool *renewed, struct dr_err *err) 
 enum dr_rc store_refresh(struct store *s, struct dr_err *err) DR_MUST_CHECK;
 void store_load_manifests(struct store *s);
 struct store_item *store_find(struct store *s, const char *backup_id); /* NULL: none */
+void store_forget(struct store *s);                                    /* all items */
 /* Some manifest's generation is above the head's: INTEGRITY, head-generation. */
 enum dr_rc store_check_generation(struct store *s, struct dr_err *err) DR_MUST_CHECK;
 /* Folders of backups/ that no record names. */
@@ -51,6 +57,13 @@ enum dr_rc store_each_unrecorded(struct store *s,
 enum dr_rc handle_read_manifest(struct store *s, const char *folder, const char *backup_id,
                                 struct manifest **out, unsigned char sha256[32],
                                 struct dr_err *err) DR_MUST_CHECK;
+
+/* Whether a pin holds at that time; it may have an end. */
+bool store_is_pinned(const struct store_item *it, int64_t now_ms);
+
+/* store_trash.c: with the catalog lock held. Folders of backups that somebody was killed over go
+ * where the catalog says; what cannot go is logged and stays. */
+void store_settle_folders(struct store *s);
 
 /* store_publish.c: with the catalog lock held. */
 enum dr_rc store_adopt_all(struct store *s, struct dr_err *err) DR_MUST_CHECK;

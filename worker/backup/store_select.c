@@ -83,6 +83,7 @@ static enum dr_rc none(const struct wish *w, const struct store_entry *list, siz
 static enum dr_rc select_id(struct store *s, const struct wish *w, const struct store_entry *list,
                             size_t count, struct backup_handle **out, struct dr_err *err)
 {
+    char t[DR_TIME_TEXT];
     for (size_t i = 0; i < count; i++) {
         const struct store_entry *e = &list[i];
         if (strcmp(e->backup_id, w->which) != 0)
@@ -93,8 +94,11 @@ static enum dr_rc select_id(struct store *s, const struct wish *w, const struct 
             return dr_err_field(err, "backup_id", w->which, strlen(w->which));
         }
         if (e->tombstoned_at_ms) {
+            dr_format_time(e->tombstoned_at_ms, t);
             (void)dr_fail(err, DR_E_REFUSED,
-                          "backup %s was given up by retention and waits in trash/", e->backup_id);
+                          "backup %s was given up on %s and waits in trash/: `drworker backups "
+                          "--undelete %s` brings it back",
+                          e->backup_id, t, e->backup_id);
             return dr_err_field(err, "backup_id", w->which, strlen(w->which));
         }
         if (strcmp(e->bad, "catalog-manifest") == 0) {

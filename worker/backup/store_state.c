@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/mem.h"
 #include "common/str.h"
 #include "worker/backup/disk.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/lock.h"
 #include "worker/backup/store_internal.h"
+#include "worker/backup/strict.h"
 
 /* Open addressing over the ids: the log is folded once, and never forgets an id. */
 static size_t hash_of(const char *id)
@@ -71,6 +73,55 @@ static struct store_item *add_item(struct store *s, const char *backup_id)
     return it;
 }
 
+static void forget_one(struct store_item *it)
+{
+    free(it->pin);
+    free(it->bases);
+    it->pin = NULL;
+    it->bases = NULL;
+    it->base_count = 0;
+}
+
+void store_forget(struct store *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        forget_one(&s->items[i]);
+    s->count = 0;
+    s->policy[0] = 0;
+}
+
+bool store_is_pinned(const struct store_item *it, int64_t now_ms)
+{
+    return it->pin && (!it->pin->until_ms || now_ms < it->pin->until_ms);
+}
+
+/* What cannot be read of a pin does not make it less of one. */
+static void fold_pin(struct store_item *it, const struct catalog_record *r)
+{
+    json_t *data = strict_parse(r->data_json, strlen(r->data_json), NULL);
+    free(it->pin);
+    it->pin = dr_xalloc(sizeof *it->pin);
+    it->pin->at_ms = r->at_ms;
+    (void)strict_copy(data, "actor", it->pin->actor, sizeof it->pin->actor);
+    (void)strict_copy(data, "reason", it->pin->reason, sizeof it->pin->reason);
+    if (!strict_time(data, "until", &it->pin->until_ms))
+        it->pin->until_ms = 0;
+    json_decref(data);
+}
+
+static void fold_policy(struct store *s, const struct catalog_record *r)
+{
+    json_t *data = strict_parse(r->data_json, strlen(r->data_json), NULL);
+    (void)strict_copy(data, "policy", s->policy, sizeof s->policy);
+    json_decref(data);
+}
+
+static void fold_verified(struct store_item *it, const struct catalog_record *r)
+{
+    it->entry.verified_at_ms = r->at_ms;
+    it->entry.verified_ok = it->entry.deep = r->has_ok ? r->ok : true;
+}
+
 static void fold_added(struct store *s, struct store_item *it, const struct catalog_record *r)
 {
     if (!it)
@@ -90,12 +141,13 @@ static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err 
     (void)err;
     if (strcmp(r->type, "added") == 0 && r->backup_id[0])
         fold_added(s, it, r);
+    else if (strcmp(r->type, "policy") == 0)
+        fold_policy(s, r);
     else if (!it)
         return DR_OK; /* of another kind, or a later version's */
-    else if (strcmp(r->type, "verified") == 0) {
-        it->entry.verified_at_ms = r->at_ms;
-        it->entry.verified_ok = it->entry.deep = r->has_ok ? r->ok : true;
-    } else if (strcmp(r->type, "drilled") == 0)
+    else if (strcmp(r->type, "verified") == 0)
+        fold_verified(it, r);
+    else if (strcmp(r->type, "drilled") == 0)
         it->entry.drilled_at_ms = r->at_ms;
     else if (strcmp(r->type, "offsite") == 0)
         it->entry.offsite_at_ms = r->at_ms;
@@ -106,9 +158,12 @@ static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err 
     else if (strcmp(r->type, "purged") == 0)
         it->purged = true;
     else if (strcmp(r->type, "pinned") == 0)
-        it->entry.pinned = true;
-    else if (strcmp(r->type, "unpinned") == 0)
-        it->entry.pinned = false;
+        fold_pin(it, r);
+    else if (strcmp(r->type, "unpinned") == 0) {
+        free(it->pin);
+        it->pin = NULL;
+    } else if (strcmp(r->type, "acknowledged") == 0)
+        it->entry.acknowledged = true;
     return DR_OK;
 }
 
@@ -130,7 +185,7 @@ enum dr_rc store_refresh(struct store *s, struct dr_err *err)
         (now.seq == s->head.seq && memcmp(now.sha256, s->head.sha256, 32) != 0))
         return went_back(s, &now, err);
     if (s->head.seq == 0 && s->count > 0) { /* half folded before */
-        s->count = 0;
+        store_forget(s);
         index_items(s);
     }
     rc = catalog_replay(&log, &now, s->head.seq + 1, s->head.sha256, fold, s, NULL, err);
@@ -173,14 +228,50 @@ static void entry_from_manifest(struct store_entry *e, const struct manifest *m)
     }
 }
 
+static void keep_bases(struct store_item *it, const struct manifest *m)
+{
+    free(it->bases);
+    it->bases = NULL;
+    it->base_count = 0;
+    for (unsigned i = 0; i < m->container_count; i++) {
+        const char *id = m->containers[i].backup_id;
+        bool known = strcmp(id, m->backup_id) == 0;
+        for (unsigned k = 0; !known && k < it->base_count; k++)
+            known = strcmp(it->bases[k], id) == 0;
+        if (known)
+            continue;
+        it->bases = dr_xrealloc(it->bases, (it->base_count + 1) * sizeof *it->bases);
+        (void)snprintf(it->bases[it->base_count++], NAMES_ID_SIZE, "%s", id);
+    }
+}
+
+/* A folder may still lie where it was before the last record: its writer was killed between record
+ * and rename, and who only reads does not move it. */
+static enum dr_rc read_either(struct store *s, const struct store_item *it, struct manifest **m,
+                              unsigned char sha[32], struct dr_err *err)
+{
+    const char *here = it->entry.tombstoned_at_ms ? "trash" : "backups";
+    const char *there = it->entry.tombstoned_at_ms ? "backups" : "trash";
+    struct dr_err why = {0};
+    enum dr_rc rc = handle_read_manifest(s, here, it->entry.backup_id, m, sha, err);
+    if (rc != DR_E_NOT_FOUND)
+        return rc;
+    if (handle_read_manifest(s, there, it->entry.backup_id, m, sha, &why) == DR_E_NOT_FOUND)
+        return rc;
+    *err = why;
+    return why.rc;
+}
+
 static void load(struct store *s, struct store_item *it)
 {
     struct manifest *m = NULL;
     struct dr_err why = {0};
     unsigned char sha[32];
-    enum dr_rc rc = handle_read_manifest(s, it->entry.tombstoned_at_ms ? "trash" : "backups",
-                                         it->entry.backup_id, &m, sha, &why);
+    enum dr_rc rc = read_either(s, it, &m, sha, &why);
     it->entry.bad[0] = 0;
+    if (it->entry.tombstoned_at_ms &&
+        (rc == DR_E_NOT_FOUND || strcmp(why.reason, "missing-file") == 0))
+        return; /* its purge is under way, or was cut off: no damage */
     if (rc)
         (void)snprintf(it->entry.bad, sizeof it->entry.bad, "%s",
                        why.reason[0] ? why.reason : dr_rc_name(rc));
@@ -188,6 +279,7 @@ static void load(struct store *s, struct store_item *it)
         (void)snprintf(it->entry.bad, sizeof it->entry.bad, "catalog-manifest");
     if (!rc) {
         it->key_generation = m->key_generation;
+        keep_bases(it, m);
         if (!it->entry.bad[0])
             entry_from_manifest(&it->entry, m);
     }
@@ -283,19 +375,25 @@ static int newest_first(const void *a, const void *b)
     return strcmp(y->backup_id, x->backup_id);
 }
 
-enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count, struct dr_err *err)
+enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count,
+                         struct catalog_head *at, struct dr_err *err)
 {
     struct listing l = {.store = s};
+    int64_t now = dr_wall_ms();
     (void)pthread_mutex_lock(&s->mutex);
     enum dr_rc rc =
         s->head.seq || disk_exists(s->dirfd, "catalog/head.json") ? store_refresh(s, err) : DR_OK;
     if (!rc)
         store_load_manifests(s);
     for (size_t i = 0; !rc && i < s->count; i++)
-        if (!s->items[i].purged)
+        if (!s->items[i].purged) {
+            s->items[i].entry.pinned = store_is_pinned(&s->items[i], now);
             *list_add(&l) = s->items[i].entry;
+        }
     if (!rc)
         rc = store_each_unrecorded(s, list_unrecorded, &l, err);
+    if (at)
+        *at = s->head;
     (void)pthread_mutex_unlock(&s->mutex);
     if (rc) {
         free(l.entries);
@@ -306,6 +404,11 @@ enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count, 
     *out = l.entries;
     *count = l.count;
     return DR_OK;
+}
+
+enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count, struct dr_err *err)
+{
+    return store_list_at(s, out, count, NULL, err);
 }
 
 static enum dr_rc count_one(void *arg, const char *id, struct dr_err *err)

@@ -1,81 +1,9 @@
 /* Killed at every instant: the work runs under a tracer that kills it before its n-th system call
  * that changes something on disk, for each n until it comes through. Whatever is left must open,
  * hold every backup whole or not at all, and be finished by who comes next. */
-#include "tests/unit/backup/store_made.h"
+#include "tests/unit/backup/store_killer.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <sys/ptrace.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-
-static bool changes(unsigned long long nr, unsigned long long flags)
-{
-    switch (nr) {
-    case SYS_openat:
-        return flags & (O_CREAT | O_TRUNC);
-    case SYS_write:
-    case SYS_pwrite64:
-    case SYS_fsync:
-    case SYS_ftruncate:
-    case SYS_mkdirat:
-    case SYS_unlinkat:
-    case SYS_renameat:
-#ifdef SYS_renameat2
-    case SYS_renameat2:
-#endif
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* Lets the stopped child run up to its n-th change and kills it there. false: it came through. */
-static bool kill_at(pid_t pid, unsigned n)
-{
-    struct __ptrace_syscall_info info;
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFSTOPPED(status));
-    assert_int_equal(
-        ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL), 0);
-    for (;;) {
-        assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        if (WIFEXITED(status)) {
-            assert_int_equal(WEXITSTATUS(status), 0);
-            return false;
-        }
-        assert_true(WIFSTOPPED(status));
-        if (WSTOPSIG(status) != (SIGTRAP | 0x80))
-            continue;
-        if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof info, &info) <= 0)
-            fail_msg("no system call information: %s", strerror(errno));
-        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && changes(info.entry.nr, info.entry.args[2]) &&
-            n-- == 1) {
-            assert_int_equal(kill(pid, SIGKILL), 0);
-            assert_int_equal(waitpid(pid, &status, 0), pid);
-            return true;
-        }
-    }
-}
-
-/* s: opened by the parent, since the derivation of its keys is most of the time; or NULL. */
-typedef enum dr_rc work_fn(const char *path, struct store *s, struct dr_err *err);
-
-static bool killed_at(const char *path, struct store *s, work_fn *work, unsigned n)
-{
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        struct dr_err err = {0};
-        if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0 || raise(SIGSTOP) != 0)
-            _exit(9);
-        _exit(work(path, s, &err) ? 8 : 0);
-    }
-    return kill_at(pid, n);
-}
 
 static const int64_t began = 1767500000000;
 
@@ -236,7 +164,7 @@ static void test_settling(void **state)
 }
 
 /* A disk that takes no more in the middle of a write: `room` bytes a file. */
-static enum dr_rc without_room(const char *path, struct store *s, work_fn *work, rlim_t room)
+static enum dr_rc without_room(const char *path, struct store *s, kill_work *work, rlim_t room)
 {
     int status;
     pid_t pid = fork();
