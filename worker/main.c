@@ -50,6 +50,10 @@ static const char usage_text[] =
     "  open FILE [-o OUT]  the plain bytes of one .drb; needs only the passphrase\n"
     "  keys init|list|add-recovery|change-passphrase  slots of the keyring\n"
     "  backups [--json] the catalog: what is kept, how old, proven when\n"
+    "  retention-plan [--now TIME]  what retention keeps and gives up, and why; also --simulate "
+    "YEARS\n"
+    "                   [--start TIME], and --oracle [--no-keep-oldest] over a list on standard "
+    "input\n"
     "  check            everything a worker will need, one line each; changes nothing\n"
     "  --version, --help\n";
 
@@ -209,9 +213,13 @@ static const struct {
     const char *name;
     int (*fn)(const struct cli *c);
     bool words; /* takes what follows it */
-} commands[] = {
-    {"run", run, false},         {"config", cli_config, false}, {"backups", cli_backups, false},
-    {"check", cli_check, false}, {"open", cli_open, true},      {"keys", cli_keys, true}};
+} commands[] = {{"run", run, false},
+                {"config", cli_config, false},
+                {"backups", cli_backups, false},
+                {"check", cli_check, false},
+                {"open", cli_open, true},
+                {"keys", cli_keys, true},
+                {"retention-plan", cli_retention_plan, true}};
 
 static int usage(FILE *to, int code)
 {
