@@ -12,6 +12,7 @@
 #include "common/wire/keyfile.h"
 #include "common/wire/pack.h"
 #include "common/wire/sched.h"
+#include "worker/backup/audit_order.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/store.h"
 #include "worker/cli/cli.h"
@@ -39,6 +40,7 @@ struct worker {
     struct loop *loop;
     struct pool *pool;
     struct job_services services;
+    struct audit_orders audit;
     struct dispatch *dispatch;
     struct takeover *takeover; /* NULL: no store, or lane execute is not served */
 };
@@ -54,6 +56,7 @@ static const char usage_text[] =
     "YEARS\n"
     "                   [--start TIME], and --oracle [--no-keep-oldest] over a list on standard "
     "input\n"
+    "  audit show|verify  who ordered what and what came of it; the log's proof\n"
     "  check            everything a worker will need, one line each; changes nothing\n"
     "  --version, --help\n";
 
@@ -77,6 +80,12 @@ static void on_drained(void *arg)
         takeover_stop(w->takeover, stop, w);
     else
         loop_stop(w->loop);
+}
+
+static void on_order(void *arg, const struct dispatch_order *o)
+{
+    struct worker *w = arg;
+    audit_order(&w->audit, o);
 }
 
 static enum dr_rc set_up_logs(const struct dr_config *c, struct dr_err *err)
@@ -136,6 +145,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
                                         .store = w->store,
                                         .keep_result = w->store ? store_keep_result : NULL,
                                         .ns = dr_config_str(w->config, "DR_NAMESPACE")};
+    w->audit.services = &w->services;
     const struct dispatch_options o = {
         .services = &w->services,
         .tasks = task_table,
@@ -151,6 +161,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .open_run = w->store ? takeover_is_open : NULL,
         .closed_run = w->store ? takeover_is_closed : NULL,
         .journals = &w->services,
+        .on_order = on_order,
         .on_drained = on_drained,
         .arg = w};
     return dispatch_new(&o, &w->dispatch, err);
@@ -213,13 +224,16 @@ static const struct {
     const char *name;
     int (*fn)(const struct cli *c);
     bool words; /* takes what follows it */
-} commands[] = {{"run", run, false},
-                {"config", cli_config, false},
-                {"backups", cli_backups, false},
-                {"check", cli_check, false},
-                {"open", cli_open, true},
-                {"keys", cli_keys, true},
-                {"retention-plan", cli_retention_plan, true}};
+} commands[] = {
+    {"run", run, false},
+    {"config", cli_config, false},
+    {"backups", cli_backups, false},
+    {"check", cli_check, false},
+    {"open", cli_open, true},
+    {"keys", cli_keys, true},
+    {"retention-plan", cli_retention_plan, true},
+    {"audit", cli_audit, true},
+};
 
 static int usage(FILE *to, int code)
 {

@@ -247,6 +247,30 @@ const void *dr_args_bytes(const struct dr_args *a, const char *name, size_t *len
     return i < 0 ? NULL : a->at[i].text;
 }
 
+void dr_args_json(const struct dr_args *a, struct dr_buf *out)
+{
+    dr_buf_str(out, "{");
+    for (unsigned i = 0; a && i < a->count; i++) {
+        dr_buf_printf(out, "%s\"%s\":", i ? "," : "", a->at[i].field->name);
+        switch (a->at[i].field->type) {
+        case TEXT:
+            dr_buf_json(out, a->at[i].text, a->at[i].len);
+            break;
+        case UINT:
+            dr_buf_printf(out, "%llu", (unsigned long long)a->at[i].number);
+            break;
+        case BOOL:
+            dr_buf_str(out, a->at[i].number ? "true" : "false");
+            break;
+        case BYTES:
+        case ANY:
+            dr_buf_str(out, "null");
+            break;
+        }
+    }
+    dr_buf_str(out, "}");
+}
+
 enum dr_rc dr_args_pack_text(const char *lane, const char *name, const char *value,
                              struct dr_buf *out, struct dr_err *err)
 {

@@ -34,6 +34,9 @@ const char *dr_args_str(const struct dr_args *a, const char *name); /* NULL when
 uint64_t dr_args_u64(const struct dr_args *a, const char *name);    /* 0 when absent */
 bool dr_args_bool(const struct dr_args *a, const char *name);       /* false when absent */
 const void *dr_args_bytes(const struct dr_args *a, const char *name, size_t *len);
+/* All of them as a JSON object for people and logs: texts without control characters, of BYTES and
+ * ANY only the name with null. NULL: {}. */
+void dr_args_json(const struct dr_args *a, struct dr_buf *out);
 
 /* KEY=VALUE of a command line: packs key and typed value. INVALID names the field. */
 enum dr_rc dr_args_pack_text(const char *lane, const char *name, const char *value,

@@ -109,12 +109,12 @@ class Case:
         self.settings |= env
         return self.dir / "store"
 
-    def drworker(self, *words, code=0, stdin=None, binary=False, **env):
-        """A command of drworker: standard output, or standard error when the expected code is not 0."""
+    def drworker(self, *words, code=0, stdin=None, binary=False, merged=False, **env):
+        """A command of drworker: standard output, or standard error when the expected code is not 0 (merged: both)."""
         p = subprocess.run([self.bin / "drworker", *map(str, words)], capture_output=True, timeout=120, input=stdin,
                            env=self.environment(**env))
         assert p.returncode == code, (words, p.returncode, p.stdout[-2000:], p.stderr.decode(errors="replace")[-2000:])
-        out = p.stdout if code == 0 else p.stderr
+        out = p.stdout + p.stderr if merged else p.stdout if code == 0 else p.stderr
         return out if binary else out.decode(errors="replace")
 
     def cli(self, *words, env=None, code=0):

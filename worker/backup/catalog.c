@@ -235,7 +235,8 @@ enum dr_rc catalog_replay(const struct catalog_log *log, const struct catalog_he
                           uint64_t from, const unsigned char prev[32], catalog_fn *fn, void *arg,
                           bool *ahead, struct dr_err *err)
 {
-    struct catalog_lines l = {.log = log, .fd = -1, .piece = dr_xalloc(CATALOG_LINE_MAX)};
+    struct catalog_lines l = {
+        .log = log, .fd = -1, .ended = true, .piece = dr_xalloc(CATALOG_LINE_MAX)};
     uint64_t first = from ? (from - 1) / CATALOG_FILE_RECORDS * CATALOG_FILE_RECORDS + 1 : 1;
     unsigned char last[32];
     const char *line;

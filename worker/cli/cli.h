@@ -15,6 +15,7 @@ int cli_config(const struct cli *c);
 int cli_open(const struct cli *c);
 int cli_keys(const struct cli *c);
 int cli_backups(const struct cli *c);
+int cli_audit(const struct cli *c);
 int cli_check(const struct cli *c);
 int cli_retention_plan(const struct cli *c);
 /* Prints err to standard error as a person reads it; its exit code. */

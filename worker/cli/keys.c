@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "worker/backup/audit.h"
 #include "worker/backup/disk.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/store.h"
@@ -71,6 +72,14 @@ static enum dr_rc list(struct keys *k, struct dr_err *err)
     return rc;
 }
 
+/* The keyring is changed already: a log that cannot be written is no reason to keep the code back. */
+static void audit(struct store *s, const char *action, const char *label)
+{
+    struct dr_err err = {0};
+    if (audit_changed(s, action, label, "", &err))
+        (void)fprintf(stderr, "warning: not in the audit log: %s\n", err.msg);
+}
+
 static enum dr_rc add_recovery(struct keys *k, struct dr_err *err)
 {
     struct store *s = NULL;
@@ -82,6 +91,8 @@ static enum dr_rc add_recovery(struct keys *k, struct dr_err *err)
                                   err);
     if (!rc)
         rc = store_change_keys(s, changed, "add-recovery", err);
+    if (!rc)
+        audit(s, "keys add-recovery", k->label ? k->label : "paper");
     if (!rc && (printf("%s\n", (const char *)code.bytes) < 0 || fflush(stdout) != 0))
         rc = dr_fail(err, DR_E_IO, "standard output: the code is lost, add another one");
     if (!rc)
@@ -122,6 +133,8 @@ static enum dr_rc change_passphrase(struct keys *k, struct dr_err *err)
                                        k->label ? k->label : "changed", &changed, err);
     if (!rc)
         rc = store_change_keys(s, changed, "change-passphrase", err);
+    if (!rc)
+        audit(s, "keys change-passphrase", k->label ? k->label : "changed");
     if (!rc)
         (void)fprintf(stderr, "Restart the workers with the new passphrase. Files written before "
                               "still open with the old one.\n");

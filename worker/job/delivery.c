@@ -21,6 +21,27 @@ void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason)
         job_cancel(x->job, why, reason);
 }
 
+void delivery_tell(struct delivery *x, enum dispatch_verdict verdict, const char *outcome,
+                   const struct dr_err *err)
+{
+    const struct dispatch *d = x->lane->dispatch;
+    const struct dr_envelope *e = x->envelope;
+    const struct dispatch_order o = {.verdict = verdict,
+                                     .task = x->lane->task,
+                                     .job_id = e ? e->id : x->refusal.id,
+                                     .worker = queue_wid(d->queue),
+                                     .actor = e ? e->actor : "",
+                                     .kid = e ? e->kid : "",
+                                     .claimed_actor = e ? e->claimed_actor : "",
+                                     .args = e ? e->args : NULL,
+                                     .attempt = x->attempt,
+                                     .outcome = outcome,
+                                     .err = err,
+                                     .reason = x->refusal.reason};
+    if (d->o.on_order)
+        d->o.on_order(d->o.arg, &o);
+}
+
 static void refuse_collision(struct delivery *x, const char *id)
 {
     struct dr_err err = {0};
@@ -145,7 +166,8 @@ static void on_progress(void *arg, const struct job_progress *p, bool new_step)
     queue_progress(x->lane->dispatch->queue, &x->held, &report);
 }
 
-static void log_end(const struct delivery *x, enum job_outcome outcome, const struct dr_err *why)
+static void end(struct delivery *x, enum job_outcome outcome, const struct dr_buf *res,
+                const struct dr_err *why)
 {
     bool ok = outcome == JOB_DONE || outcome == JOB_PARTIAL;
     if (ok)
@@ -154,6 +176,8 @@ static void log_end(const struct delivery *x, enum job_outcome outcome, const st
     else
         dr_log_err(DR_LOG_ERROR, "job.end", why, "job", x->envelope->id, "lane", x->lane->row->name,
                    "outcome", job_outcome_name(outcome), NULL);
+    delivery_tell(x, DISPATCH_ENDED, job_outcome_name(outcome), ok ? NULL : why);
+    report_end(x, outcome, res, why);
 }
 
 static void run_job(struct delivery *x)
@@ -173,9 +197,9 @@ static void run_job(struct delivery *x)
                                   .hard_s = e->hard_s,
                                   .on_progress = on_progress,
                                   .arg = x};
+    delivery_tell(x, DISPATCH_STARTED, NULL, NULL);
     if (job_new(&spec, &x->job, &err)) {
-        log_end(x, JOB_FAILED, &err);
-        report_end(x, JOB_FAILED, NULL, &err);
+        end(x, JOB_FAILED, NULL, &err);
         return;
     }
     if (x->stop)
@@ -186,12 +210,17 @@ static void run_job(struct delivery *x)
     enum dr_rc cancelled = job_cancel_kind(x->job);
     if (cancelled == DR_E_STALE) {
         dr_log(DR_LOG_WARN, "job.stale", "job", e->id, NULL);
+        delivery_tell(x, DISPATCH_ENDED, "stale", why);
     } else if (cancelled == DR_E_CANCELLED && x->drain && why->rc == DR_E_CANCELLED) {
         (void)queue_release(d->queue, &x->held, &err);
         dr_log(DR_LOG_INFO, "job.handed_back", "job", e->id, NULL);
-    } else if (outcome != JOB_FAILED || !(report_park(x, why) || report_retry(x, why))) {
-        log_end(x, outcome, why);
-        report_end(x, outcome, job_result(x->job), why);
+        delivery_tell(x, DISPATCH_ENDED, "handed_back", why);
+    } else if (outcome == JOB_FAILED && report_park(x, why)) {
+        delivery_tell(x, DISPATCH_ENDED, "parked", why);
+    } else if (outcome == JOB_FAILED && report_retry(x, why)) {
+        delivery_tell(x, DISPATCH_ENDED, "retry", why);
+    } else {
+        end(x, outcome, job_result(x->job), why);
     }
 }
 
@@ -203,8 +232,7 @@ static void run_or_repeat(struct delivery *x)
         run_job(x);
         return;
     }
-    log_end(x, r->outcome, &r->err);
-    report_end(x, r->outcome, &r->result, &r->err);
+    end(x, r->outcome, &r->result, &r->err);
 }
 
 static void unlink_delivery(struct delivery *x)

@@ -9,6 +9,7 @@
 #include "worker/job/job.h"
 
 struct dispatch;
+struct dr_args;
 struct queue;
 
 /* What the journals on disk say of a message; heavy tasks only are asked about. Called in the
@@ -22,6 +23,20 @@ struct dispatch_recorded {
     enum job_outcome outcome;
     struct dr_buf result; /* the result map; freed by dispatch */
     struct dr_err err;    /* of an outcome that is neither done nor partial */
+};
+
+/* What was decided on an order, for the audit log. Texts are borrowed for the call. */
+enum dispatch_verdict { DISPATCH_REFUSED, DISPATCH_STARTED, DISPATCH_ENDED };
+struct dispatch_order {
+    enum dispatch_verdict verdict;
+    const struct job_task *task; /* of the lane */
+    const char *job_id, *worker; /* job_id "": it had no valid id */
+    const char *actor, *kid, *claimed_actor;
+    const struct dr_args *args; /* STARTED */
+    unsigned attempt;           /* STARTED */
+    const char *outcome;      /* ENDED: of enum job_outcome, or retry, parked, handed_back, stale */
+    const struct dr_err *err; /* REFUSED, and ENDED unless it went well */
+    const char *reason;       /* REFUSED: of the dead letter */
 };
 
 struct dispatch_options {
@@ -48,6 +63,9 @@ struct dispatch_options {
      * is tried again, parked, handed back or owned by another delivery. NULL is allowed. */
     void (*on_end)(void *arg, const struct job_task *task, const struct job *j,
                    enum job_outcome outcome);
+    /* Before a refused order is buried, before a job's first step, and before its end is reported:
+     * in the delivery's fiber, so it may wait. NULL is allowed. */
+    void (*on_order)(void *arg, const struct dispatch_order *o);
     void (*on_drained)(
         void *arg); /* nothing runs any more, everything is reported or handed back */
     void *arg;

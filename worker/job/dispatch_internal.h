@@ -59,6 +59,9 @@ struct dispatch {
 
 enum { RECORD_TTL_DAYS = 14 /* while a job waits or runs, and after a failure */ };
 
+/* Tells on_order, if somebody listens; waits. outcome: of an end. */
+void delivery_tell(struct delivery *x, enum dispatch_verdict verdict, const char *outcome,
+                   const struct dr_err *err);
 /* Takes over the message's bytes. */
 void delivery_start(struct lane *l, struct queue_message *m);
 void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason);

@@ -31,6 +31,7 @@ struct job_step {
 enum job_task_flags {
     TASK_HEAVY = 1,           /* has thread or child work: needs a permit of DR_CONCURRENCY */
     TASK_RESERVED_PERMIT = 2, /* one permit is kept free for this lane */
+    TASK_TRIVIAL = 4,         /* changes nothing and finds out nothing: not audited */
 };
 
 struct job_task {

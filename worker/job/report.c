@@ -59,6 +59,7 @@ void report_refusal(struct delivery *x, const struct dr_err *err)
                                           .err_len = err_map.len};
     dr_log_err(DR_LOG_WARN, "job.refused", err, "job", x->refusal.id, "lane", x->lane->row->name,
                "dead", x->refusal.reason, NULL);
+    delivery_tell(x, DISPATCH_REFUSED, NULL, err);
     if (queue_bury(q, &x->held, &refusal, &failed))
         dr_log_err(DR_LOG_ERROR, "queue.bury", &failed, NULL);
     dr_buf_fini(&info);

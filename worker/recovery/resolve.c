@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "worker/backup/audit.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 
@@ -60,6 +61,36 @@ struct journal *resolve_peek(const struct job_services *env, const char *run)
     return pool_run(env->pool, peek_item, &l, NULL, &ignored) ? NULL : l.journal;
 }
 
+/* Nobody ordered it: the journal is the order. */
+static enum dr_rc audit_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    const struct recovery *r = item;
+    const char *const members[][2] = {{"run", r->run},
+                                      {"job", r->job_id},
+                                      {"procedure", r->procedure->id},
+                                      {"outcome", job_outcome_name(r->outcome)},
+                                      {"message", r->summary}};
+    struct dr_buf b;
+    (void)cancel;
+    dr_buf_init(&b, AUDIT_DATA_MAX);
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        dr_buf_printf(&b, "%c\"%s\":", i ? ',' : '{', members[i][0]);
+        dr_buf_json(&b, members[i][1], strlen(members[i][1]));
+    }
+    dr_buf_str(&b, "}");
+    enum dr_rc rc = audit_append(r->env->store, "resolved", (const char *)b.data, err);
+    dr_buf_fini(&b);
+    return rc;
+}
+
+static void audit(struct recovery *r)
+{
+    struct dr_err err = {0};
+    if (pool_run(r->env->pool, audit_item, r, NULL, &err))
+        dr_log_err(DR_LOG_ERROR, "audit.unwritten", &err, "job", r->job_id, "type", "resolved",
+                   NULL);
+}
+
 static int64_t age_ms(const struct journal *j)
 {
     const struct journal_record *last = journal_at(j, journal_count(j) - 1);
@@ -79,7 +110,10 @@ static enum dr_rc settle(struct recovery *r, struct dr_err *err)
     }
     dr_log(DR_LOG_WARN, "recovery.settled", "run", r->run, "job", r->job_id, "outcome",
            job_outcome_name(r->outcome), "message", r->summary, NULL);
-    return recovery_close(r, r->outcome, err);
+    enum dr_rc rc = recovery_close(r, r->outcome, err);
+    if (!rc)
+        audit(r);
+    return rc;
 }
 
 enum dr_rc resolve_run(const struct job_services *env, const char *run, struct dr_err *err)

@@ -29,6 +29,7 @@ static const struct job_step steps[] = {
 
 const struct job_task task_noop = {
     .type = "noop",
+    .flags = TASK_TRIVIAL,
     .default_slots = 64,
     .state_bytes = sizeof(struct noop),
     .decode = decode,
