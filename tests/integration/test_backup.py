@@ -127,6 +127,32 @@ def case_damage_found_by_verify_all_does_not_hide_the_rest(case):
     assert listed[ids[0]]["verified_ok"] and not listed[ids[1]]["verified_ok"]
 
 
+def case_a_budget_rotates_through_all(case):
+    """Least recently proven first; what is proven, object by object, stands in the catalog."""
+    store = case.store(database=False, files=True)
+    case.worker()
+    ids = [case.backup("files", f"f{i}") for i in range(3)]
+    seen = []
+    for i in range(6):
+        result = case.order("verify", f"v{i}", budget_bytes=1)
+        assert len(result["checked"]) == 1 and result["overdue"] == 0, result
+        seen += result["checked"]
+        listed = {b["backup_id"]: b["verified_at"] for b in case.backups()}
+        left = min(listed, key=lambda b: (listed[b], b))
+        assert result["oldest_proof"]["backup_id"] == left and result["oldest_proof"]["at"] == listed[left], (result, listed)
+    assert seen[:3] == seen[3:] == ids, (seen, ids)
+    assert case.order("verify", "all", all=True)["oldest_proof"] == {}
+    records = [json.loads(line) for line in (store / "catalog/log/000001.jsonl").read_text().splitlines()]
+    proofs = [r["data"] for r in records if r["type"] == "verified"]
+    assert len(proofs) == 9 and all(p["ok"] and p["whole"] == ["files.drb", "index.drb"] for p in proofs), proofs
+    data = bytearray((store / "backups" / ids[0] / "index.drb").read_bytes())
+    data[-1] ^= 1
+    (store / "backups" / ids[0] / "index.drb").write_bytes(data)
+    case.order("verify", "bad", "failed", backup_id=ids[0])
+    last = json.loads((store / "catalog/log/000001.jsonl").read_text().splitlines()[-1])["data"]
+    assert last["ok"] is False and last["object"] == f"{ids[0]}/index.drb" and "index.drb" not in last["whole"], last
+
+
 def case_unknown_id_is_refused(case):
     case.store(database=False, files=True)
     case.worker()

@@ -122,6 +122,7 @@ static enum dr_rc prove_objects(struct proving *p, struct dr_err *err)
             goto failed;
         p->sums->plain_bytes += s.plain_bytes;
         p->sums->stored_bytes += s.stored_bytes;
+        p->sums->objects = i + 1;
     }
     if (!p->walk.end) /* the reader of the last object went on to the end record */
         (void)dr_fail(err, DR_E_BUG, "the index has more streams than the manifest");
@@ -129,8 +130,10 @@ static enum dr_rc prove_objects(struct proving *p, struct dr_err *err)
         (void)compare(m, &m->objects[i], &s, err);
     p->sums->plain_bytes += s.plain_bytes;
     p->sums->stored_bytes += s.stored_bytes;
-    if (!err->rc)
+    if (!err->rc) {
+        p->sums->objects = m->object_count;
         return DR_OK;
+    }
 failed:
     if (p->walk.damaged) /* whichever object asked for the next record */
         i = m->object_count - 1;

@@ -1,11 +1,15 @@
 /* verify: decrypts and re-hashes every byte of backups and compares them with index, manifest and
- * catalog. Least recently proven first; what fails is recorded and does not stop the rest. */
+ * catalog. Least recently proven first; what fails is recorded and does not stop the rest. No proof
+ * shall be older than DR_VERIFY_MAX_AGE_DAYS: what the budget leaves behind that is told. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
+#include "common/config.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "common/str.h"
 #include "common/wire/args.h"
 #include "worker/backup/container.h"
 #include "worker/backup/handle.h"
@@ -14,6 +18,8 @@
 #include "worker/core/pool.h"
 #include "worker/job/job.h"
 #include "worker/task/tasks.h"
+
+enum { DAY_MS = 86400000, RECORD_MAX = 1024 };
 
 struct checked {
     char backup_id[64];
@@ -31,6 +37,9 @@ struct verify {
     size_t done, bad;
     uint64_t bytes;
     unsigned unrecorded;
+    size_t overdue;     /* left with an older proof than promised */
+    const char *oldest; /* of those that were left; NULL: none was */
+    int64_t oldest_ms, promised_ms;
 };
 
 static enum dr_rc decode(const struct dr_args *args, void *state, struct dr_err *err)
@@ -101,13 +110,23 @@ struct checking {
     _Atomic uint64_t *progress;
 };
 
-static enum dr_rc record(struct store *s, const struct checked *c, struct dr_err *err)
+/* m NULL: not even its manifest is believed. */
+static enum dr_rc record(struct store *s, const struct checked *c, const struct manifest *m,
+                         unsigned whole, struct dr_err *err)
 {
-    char data[160];
-    (void)snprintf(data, sizeof data, "{\"bytes\":%llu,\"ok\":%s%s%s%s}",
-                   (unsigned long long)c->bytes, c->rc ? "false" : "true",
-                   c->rc ? ",\"class\":\"" : "", c->rc ? c->reason : "", c->rc ? "\"" : "");
-    return store_append(s, "verified", c->backup_id, data, err);
+    struct dr_buf b;
+    dr_buf_init(&b, RECORD_MAX);
+    dr_buf_printf(&b, "{\"bytes\":%llu,\"ok\":%s", (unsigned long long)c->bytes,
+                  c->rc ? "false" : "true");
+    if (c->rc)
+        dr_buf_printf(&b, ",\"class\":\"%s\",\"object\":\"%s\"", c->reason, c->object);
+    dr_buf_str(&b, ",\"whole\":[");
+    for (unsigned i = 0; m && i < whole; i++)
+        dr_buf_printf(&b, "%s\"%s\"", i ? "," : "", m->objects[i].name);
+    dr_buf_str(&b, "]}");
+    enum dr_rc rc = store_append(s, "verified", c->backup_id, (const char *)b.data, err);
+    dr_buf_fini(&b);
+    return rc;
 }
 
 /* A backup that is not what it says is a finding; only what keeps us from looking is an error. */
@@ -125,8 +144,8 @@ static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
         rc = prove_backup(h, &o, &sums, &found);
     if (!rc)
         rc = handle_recorded(h, &found);
-    handle_close(h);
     if (rc && rc != DR_E_INTEGRITY && rc != DR_E_KEY) {
+        handle_close(h);
         *err = found;
         return err->rc;
     }
@@ -135,7 +154,21 @@ static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
     (void)snprintf(c->reason, sizeof c->reason, "%s", found.reason);
     (void)snprintf(c->object, sizeof c->object, "%s", sums.bad[0] ? sums.bad : c->backup_id);
     (void)snprintf(c->message, sizeof c->message, "%s", found.msg);
-    return record(k->store, c, err);
+    rc = record(k->store, c, h ? handle_manifest(h) : NULL, sums.objects, err);
+    handle_close(h);
+    return rc;
+}
+
+/* The list is in the order of proofs: what was left begins behind the last one checked. */
+static void count_overdue(struct job *j, struct verify *v)
+{
+    v->promised_ms = dr_config_int(job_services(j)->config, "DR_VERIFY_MAX_AGE_DAYS") * DAY_MS;
+    for (size_t i = v->done; i < v->count; i++)
+        v->overdue += dr_wall_ms() - v->entries[i].verified_at_ms > v->promised_ms;
+    if (v->done < v->count) {
+        v->oldest = v->entries[v->done].backup_id;
+        v->oldest_ms = v->entries[v->done].verified_at_ms;
+    }
 }
 
 static enum dr_rc prove(struct job *j, struct dr_err *err)
@@ -162,6 +195,7 @@ static enum dr_rc prove(struct job *j, struct dr_err *err)
             dr_log(DR_LOG_ERROR, "verify.bad", "backup", c->backup_id, "object", c->object, "class",
                    c->reason, "what", c->message, NULL);
     }
+    count_overdue(j, v);
     return DR_OK;
 }
 
@@ -177,6 +211,15 @@ static enum dr_rc judge(struct job *j, struct dr_err *err)
         }
     job_summary(j, "%zu backup%s proven, %llu bytes read", v->done, v->done == 1 ? "" : "s",
                 (unsigned long long)v->bytes);
+    if (v->overdue) {
+        job_mark_partial(j);
+        job_summary(
+            j,
+            "%zu backup%s proven, %llu bytes read; the proof of %zu more is older than %lld "
+            "days (DR_VERIFY_MAX_AGE_DAYS): the budget is too small",
+            v->done, v->done == 1 ? "" : "s", (unsigned long long)v->bytes, v->overdue,
+            (long long)(v->promised_ms / DAY_MS));
+    }
     return DR_OK;
 }
 
@@ -201,7 +244,17 @@ static unsigned result(struct job *j, struct dr_buf *map)
         dr_pack_pair(map, "class", c->reason);
         dr_pack_pair(map, "message", c->message);
     }
-    return 3;
+    char at[DR_TIME_TEXT];
+    dr_format_time(v->oldest_ms, at);
+    dr_pack_text(map, "overdue");
+    dr_pack_uint(map, v->overdue);
+    dr_pack_text(map, "oldest_proof");
+    dr_pack_map(map, v->oldest ? 2 : 0);
+    if (v->oldest) {
+        dr_pack_pair(map, "backup_id", v->oldest);
+        dr_pack_pair(map, "at", v->oldest_ms ? at : "");
+    }
+    return 5;
 }
 
 static void fini(void *state)
