@@ -36,7 +36,7 @@ ALLOWED = {
 }
 FENCES = [
     (r"event2/", {"worker/core", "worker/queue"}),
-    (r"curl/", {"worker/core/http.c"}),
+    (r"curl/", {"worker/core/http_internal.h"}),
     (r"libpq-fe\.h", {"worker/core/pg_internal.h"}),
     (r"hiredis/", {"worker/queue", "producer"}),
     (r"msgpack", {"common/wire"}),
