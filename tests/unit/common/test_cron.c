@@ -8,6 +8,7 @@
 #include "common/civil.h"
 #include "common/cron.h"
 #include "common/str.h"
+#include "tests/unit/common/zones.h"
 
 static struct dr_cron parsed(const char *text)
 {
@@ -16,13 +17,6 @@ static struct dr_cron parsed(const char *text)
     if (dr_cron_parse(text, &c, &err))
         fail_msg("%s: %s [%s=%s]", text, err.msg, err.field, err.value);
     return c;
-}
-
-static struct dr_zone *zone(const char *name)
-{
-    struct dr_zone *z = NULL;
-    assert_int_equal(dr_zone_open(name, &z, NULL), DR_OK);
-    return z;
 }
 
 static int64_t at(const char *text)
@@ -122,7 +116,7 @@ static void what_comes_next(void **state)
     };
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
         struct dr_cron c = parsed(cases[i].cron);
-        struct dr_zone *z = zone(cases[i].zone);
+        struct dr_zone *z = test_zone(cases[i].zone);
         int64_t got = dr_cron_next(&c, z, at(cases[i].after));
         char text[DR_TIME_TEXT];
         dr_format_time(got * 1000, text);
@@ -131,7 +125,7 @@ static void what_comes_next(void **state)
         dr_zone_free(z);
     }
     struct dr_cron c = parsed("* * * * *");
-    struct dr_zone *z = zone("Europe/Berlin");
+    struct dr_zone *z = test_zone("Europe/Berlin");
     assert_true(dr_cron_next(&c, z, 253402300800) == INT64_MAX);
     assert_true(dr_cron_next(&c, z, INT64_MAX) == INT64_MAX);
     assert_true(dr_cron_next(&c, z, INT64_MIN) == 0);
@@ -232,7 +226,7 @@ static void as_a_walk_finds_it(void **state)
         if (dr_cron_parse(text, &c, NULL))
             continue; /* 31 4 and the like */
         size_t p = round % CM_COUNT(places);
-        struct dr_zone *z = zone(places[p].zone);
+        struct dr_zone *z = test_zone(places[p].zone);
         int64_t after = at(places[p].day) + rand() % (2 * 86400), until = after + 3 * 86400;
         for (int64_t wanted; after < until; after = wanted) {
             wanted = walked(&w, z, after, until);

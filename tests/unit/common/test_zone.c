@@ -7,15 +7,7 @@
 
 #include "common/str.h"
 #include "common/zone.h"
-
-static struct dr_zone *zone(const char *name)
-{
-    struct dr_zone *z = NULL;
-    struct dr_err err = {0};
-    if (dr_zone_open(name, &z, &err))
-        fail_msg("%s: %s", name, err.msg);
-    return z;
-}
+#include "tests/unit/common/zones.h"
 
 /* Both sides of every change of some years: in the table, beyond it, south, half an hour, negative
  * daylight saving (Dublin), a day that never was (Apia), war time (Kolkata). */
@@ -94,7 +86,7 @@ static void as_zoneinfo(void **state)
         {"Etc/GMT+5", 1735689600, -18000},
     };
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        struct dr_zone *z = zone(cases[i].zone);
+        struct dr_zone *z = test_zone(cases[i].zone);
         int32_t got = dr_zone_offset(z, cases[i].utc_s);
         if (got != cases[i].offset)
             fail_msg("%s at %lld: %d", cases[i].zone, (long long)cases[i].utc_s, got);
@@ -109,7 +101,7 @@ static void changes_follow_each_other(void **state)
     static const char *const names[] = {"Europe/Berlin", "Australia/Lord_Howe", "America/Santiago",
                                         "Africa/Casablanca", "Europe/Dublin"};
     for (size_t i = 0; i < CM_COUNT(names); i++) {
-        struct dr_zone *z = zone(names[i]);
+        struct dr_zone *z = test_zone(names[i]);
         int64_t t = 1700000000, end = 6000000000; /* 2023 to 2160: over the end of every table */
         unsigned seen = 0;
         while (t < end) {
@@ -126,7 +118,7 @@ static void changes_follow_each_other(void **state)
         assert_true(seen >= 100);
         dr_zone_free(z);
     }
-    struct dr_zone *z = zone("UTC");
+    struct dr_zone *z = test_zone("UTC");
     assert_true(dr_zone_next_change(z, 0) == INT64_MAX);
     dr_zone_free(z);
 }
@@ -160,13 +152,13 @@ static void wall_clock_to_instant(void **state)
         {"Asia/Kolkata", "2025-06-01T00:00:00Z", "2025-05-31T18:30:00Z"},
     };
     for (size_t i = 0; i < CM_COUNT(cases); i++) {
-        struct dr_zone *z = zone(cases[i].zone);
+        struct dr_zone *z = test_zone(cases[i].zone);
         int64_t got = dr_zone_resolve(z, at(cases[i].local));
         if (got != at(cases[i].utc))
             fail_msg("%s %s: %lld", cases[i].zone, cases[i].local, (long long)got);
         dr_zone_free(z);
     }
-    struct dr_zone *z = zone("Europe/Berlin"); /* what no one asks must not hang or overflow */
+    struct dr_zone *z = test_zone("Europe/Berlin"); /* what no one asks must not hang or overflow */
     (void)dr_zone_resolve(z, INT64_MAX);
     (void)dr_zone_resolve(z, INT64_MIN);
     (void)dr_zone_next_change(z, INT64_MIN);
