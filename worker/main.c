@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/redis_url.h"
+#include "common/str.h"
 #include "common/wire/keyfile.h"
 #include "common/wire/pack.h"
 #include "common/wire/sched.h"
@@ -82,10 +83,29 @@ static void on_drained(void *arg)
         loop_stop(w->loop);
 }
 
+static void tell_head(struct worker *w, const struct catalog_head *head)
+{
+    char sha256[65];
+    dr_hex(head->sha256, sizeof head->sha256, sha256);
+    dispatch_tell_head(w->dispatch, head->seq, sha256);
+}
+
 static void on_order(void *arg, const struct dispatch_order *o)
 {
     struct worker *w = arg;
     audit_order(&w->audit, o);
+    tell_head(w, &w->audit.catalog);
+}
+
+/* Somebody put back an older store, or a part of it. */
+static void on_other_head(void *arg, uint64_t seq, const char *sha256_hex)
+{
+    char text[24];
+    (void)arg;
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)seq);
+    dr_log(DR_LOG_ERROR, "store.rolled_back", "msg",
+           "Redis has seen a newer catalog, or another one, than BACKUP_DIRECTORY holds",
+           "seen_seq", text, "seen_sha256", sha256_hex, NULL);
 }
 
 static enum dr_rc set_up_logs(const struct dr_config *c, struct dr_err *err)
@@ -162,6 +182,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .closed_run = w->store ? takeover_is_closed : NULL,
         .journals = &w->services,
         .on_order = on_order,
+        .on_other_head = on_other_head,
         .on_drained = on_drained,
         .arg = w};
     return dispatch_new(&o, &w->dispatch, err);
@@ -172,12 +193,17 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
 static enum dr_rc announce(struct worker *w, struct dr_err *err)
 {
     unsigned char pub[KEYRING_KEY];
+    struct catalog_head head;
     struct dr_buf b;
     enum dr_rc rc = DR_OK;
     dr_buf_init(&b, INFO_MAX);
     recovery_procedures_pack(&b);
     dispatch_tell(w->dispatch, "procedures", b.data, b.len);
     dr_buf_reset(&b);
+    if (w->store) {
+        store_head(w->store, &head);
+        tell_head(w, &head);
+    }
     if (w->store && w->keys && !(rc = keyring_seal_public(store_keys(w->store), pub, err)) &&
         !(rc = dr_seal_pub_pack(w->services.ns, pub, w->keys, &b, err)))
         dispatch_tell(w->dispatch, "seal_pub", b.data, b.len);

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 
+import msgpack
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import dr  # noqa: E402
 
@@ -213,6 +215,33 @@ def case_check_names_the_right_that_is_missing(case):
     p = subprocess.run([program, "check"], capture_output=True, text=True, env=case.environment(), **user)
     store.chmod(0o755)
     assert p.returncode != 0 and "needs to read and write there" in p.stdout, p.stdout
+
+
+def case_an_older_store_is_an_alarm(case):
+    """Redis witnesses the catalog's head: a store that was put back is told at the next start."""
+    store = case.store(database=False, files=True)
+    case.worker()
+    case.backup("files")
+    head = lambda: json.loads((store / "catalog/head.json").read_text())  # noqa: E731
+    seen = lambda: msgpack.unpackb(case.r.hget("{dr}:info", "head"))  # noqa: E731
+    older = head()
+    shutil.copytree(store, case.dir / "older")
+    newest = case.backup("files")
+    dr.wait(lambda: seen()["seq"] == head()["seq"])
+    assert seen()["sha256"] == head()["sha256"] and head()["seq"] > older["seq"]
+    case.r.flushall()  # who forgets is told again by the next order
+    case.backup("files")
+    dr.wait(lambda: seen()["seq"] == head()["seq"])
+    newer = head()
+    case.kill(case.processes[-1])
+    shutil.rmtree(store)
+    shutil.copytree(case.dir / "older", store)
+    p = case.worker()
+    told = dr.wait(lambda: [x for x in map(json.loads, p.log.read_text().splitlines())
+                            if x["event"] == "store.rolled_back"])[0]
+    assert told["seen_seq"] == str(newer["seq"]) and told["seen_sha256"] == newer["sha256"], told
+    assert seen()["seq"] == newer["seq"] and newest not in {b["backup_id"] for b in case.backups()}
+    case.backup("files")  # it is no reason to stop: what is left shall be saved
 
 
 @dr.needs_root

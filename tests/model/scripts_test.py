@@ -2,6 +2,7 @@
 """Each script: every answer, and a key of a wrong type leaves everything as it was."""
 import sys
 
+import msgpack
 import redis
 from scripts import Scripts
 
@@ -22,6 +23,7 @@ CANCEL = ["job:j", "ev", "ev:j", "run"]
 PROGRESS = ["job:j", "ev:j"]
 BEAT = ["own:w", "run", "wk", "wk:w", "lease:noop", "job:j"]
 REAP = ["reap", "lease:noop"]
+HEAD = ["info"]
 
 
 class Bench:
@@ -61,6 +63,7 @@ class Bench:
             "finish": (FINISH, ["noop", t, "j", "mid", "done", "done", "res", "", 10**9, "d", 50]),
             "fail": (FAIL, [t, "j", "noop", "err", 100]),
             "drop": (DROP, [t, "mid", 1]),
+            "head": (HEAD, [7, "a" * 64]),
             "park": (PARK, [t, self.s.ms + 1000, "j", "noop", "d", 10**9, 0]),
             "bury": (BURY, [t, "mid", "noop", "info", "j", 1, "d", "err", 10**9, 10, "x"]),
             "release": (RELEASE, [t]),
@@ -257,6 +260,31 @@ def many(s):
     yield "their reply lost", [x[0] for x in again], ["ALREADY"] * 3
 
 
+def heads(s):
+    """The witness of the catalog's head only rises; junk in its place counts as none."""
+    b = Bench(s, claim=False)
+    a, z = "a" * 64, "0" * 64
+
+    def head(seq, sha):
+        return [x.decode() if isinstance(x, bytes) else x for x in s.run("head", HEAD, [seq, sha])]
+
+    def seen():
+        return msgpack.unpackb(b.r.hget("{dr}:info", "head"))
+    yield "a first head", head(7, a), ["OK"]
+    yield "its reply lost", head(7, a), ["OK"]
+    yield "seen", seen(), {"seq": 7, "sha256": a}
+    yield "it rises", head(9, z), ["OK"]
+    yield "an older one", head(8, a), ["OLDER", "9", z]
+    yield "another one", head(9, a), ["OTHER", "9", z]
+    yield "neither is written", seen(), {"seq": 9, "sha256": z}
+    yield "the last record there may be", head(2**53 - 1, a), ["OK"]
+    yield "one before it", head(2**53 - 2, a), ["OLDER", str(2**53 - 1), a]
+    for junk in b"", b"\xc1", b"\x93\x01\x02\x03", msgpack.packb({"seq": "9"}), msgpack.packb({"seq": 0, "sha256": 1}):
+        b.r.hset("{dr}:info", "head", junk)
+        yield f"junk {junk!r}", head(3, a), ["OK"]
+        yield "is replaced", seen(), {"seq": 3, "sha256": a}
+
+
 def wrong_types(s):
     """Each key of each script as a string (or list): an error, and nothing has changed."""
     for name in Bench(s).calls():
@@ -285,7 +313,7 @@ def wrong_types(s):
 def main():
     s = Scripts()
     passed = failed = 0
-    for cases in (answers, wrong_types):
+    for cases in (answers, heads, wrong_types):
         for name, got, wanted in cases(s):
             if got == wanted:
                 passed += 1

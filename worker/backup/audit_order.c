@@ -50,13 +50,17 @@ static const char *pack(const struct dispatch_order *o, unsigned unwritten, stru
 struct writing {
     struct store *store;
     const char *type, *data;
+    struct catalog_head catalog;
 };
 
 static enum dr_rc write_record(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    const struct writing *w = item;
+    struct writing *w = item;
     (void)cancel;
-    return audit_append(w->store, w->type, w->data, err);
+    enum dr_rc rc = audit_append(w->store, w->type, w->data, err);
+    store_head(w->store,
+               &w->catalog); /* its mutex may be held while files are read: not on the loop */
+    return rc;
 }
 
 /* True: this refusal is only counted. */
@@ -88,6 +92,8 @@ void audit_order(struct audit_orders *a, const struct dispatch_order *o)
         b.failed ? dr_fail(&err, DR_E_TOO_BIG, "an order's record over %d bytes", AUDIT_DATA_MAX)
                  : pool_run(a->services->pool, write_record, &w, NULL, &err);
     dr_buf_fini(&b);
+    if (w.catalog.seq > a->catalog.seq)
+        a->catalog = w.catalog;
     if (rc)
         dr_log_err(DR_LOG_ERROR, "audit.unwritten", &err, "job", o->job_id, "type", w.type, NULL);
     else if (o->verdict == DISPATCH_REFUSED)

@@ -3,6 +3,7 @@
 #ifndef DR_WORKER_BACKUP_AUDIT_ORDER_H
 #define DR_WORKER_BACKUP_AUDIT_ORDER_H
 
+#include "worker/backup/catalog.h"
 #include "worker/job/dispatch.h"
 
 enum { AUDIT_REFUSED_A_MINUTE = 60 };
@@ -13,6 +14,7 @@ struct audit_orders {
      * next record that is written says how many there were. */
     int64_t minute; /* since boot */
     unsigned refused, unwritten;
+    struct catalog_head catalog; /* after the last record: what the job appended is in it */
 };
 
 /* For dispatch_options on_order; in a fiber, waits until the record is durable. Does nothing

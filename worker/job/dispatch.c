@@ -14,6 +14,7 @@
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/queue/bell.h"
+#include "worker/queue/told.h"
 
 enum {
     PAUSED_MS = 1000,
@@ -71,6 +72,13 @@ static void on_stop(void *arg, void *holder, enum dr_rc why)
                   why == DR_E_STALE ? "another delivery owns the job" : "cancelled by request");
 }
 
+static void on_other_head(void *arg, uint64_t seq, const char *sha256_hex)
+{
+    const struct dispatch *d = arg;
+    if (d->o.on_other_head)
+        d->o.on_other_head(d->o.arg, seq, sha256_hex);
+}
+
 static unsigned poison_limit(void *arg, const char *lane, const char *mid)
 {
     const struct dispatch *d = arg;
@@ -110,6 +118,7 @@ enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out,
                                      .lanes = d->all_lanes,
                                      .info = d->info,
                                      .store_id = o->store_id,
+                                     .on_other_head = on_other_head,
                                      .on_stop = on_stop,
                                      .poison_limit = poison_limit,
                                      .arg = d};
@@ -353,6 +362,11 @@ struct queue *dispatch_queue(struct dispatch *d)
 void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, size_t len)
 {
     queue_tell(d->queue, field, msgpack, len);
+}
+
+void dispatch_tell_head(struct dispatch *d, uint64_t seq, const char *sha256_hex)
+{
+    queue_tell_head(d->queue, seq, sha256_hex);
 }
 
 /* The queue's own fibers come back; where Redis does not answer, by losing the connection. */

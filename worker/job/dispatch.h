@@ -66,6 +66,7 @@ struct dispatch_options {
     /* Before a refused order is buried, before a job's first step, and before its end is reported:
      * in the delivery's fiber, so it may wait. NULL is allowed. */
     void (*on_order)(void *arg, const struct dispatch_order *o);
+    void (*on_other_head)(void *arg, uint64_t seq, const char *sha256_hex);
     void (*on_drained)(
         void *arg); /* nothing runs any more, everything is reported or handed back */
     void *arg;
@@ -85,6 +86,9 @@ const struct dr_err *dispatch_refusal(const struct dispatch *d);
 /* A field of `info` as msgpack (procedures, retention, offsite, health, seal_pub), the same from
  * every worker; written at each connect and when it changes. */
 void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, size_t len);
+/* The catalog's head after a change; Redis witnesses it. An older one than Redis has seen is an
+ * alarm: on_other_head. */
+void dispatch_tell_head(struct dispatch *d, uint64_t seq, const char *sha256_hex);
 void dispatch_free(struct dispatch *d);
 
 #endif

@@ -36,6 +36,9 @@ struct queue_options {
     /* Of the store that the workers of a namespace share; borrowed; NULL: no store. The first
      * worker writes it; queue_claim answers CONFIG where another one stands. */
     const char *store_id;
+    /* Redis has seen another head of the catalog than the one told by queue_tell_head: a newer one
+     * (the store was put back), or another one of the same record. On the loop thread. */
+    void (*on_other_head)(void *arg, uint64_t seq, const char *sha256_hex);
     /* A held ticket was cancelled (CANCELLED) or belongs to another delivery (STALE). */
     void (*on_stop)(void *arg, void *holder, enum dr_rc why);
     /* Deliveries that may be lost before a message is poison; 0: unlimited. */
@@ -118,8 +121,6 @@ bool queue_is_up(const struct queue *q);
 const char *queue_wid(const struct queue *q);
 const struct dr_keys *queue_keys(const struct queue *q);
 int64_t queue_now_ms(const struct queue *q); /* Redis' clock, as last seen */
-/* A field of `info`, the same from every worker: written at each connect and on change; copied. */
-void queue_tell(struct queue *q, const char *field, const void *bytes, size_t len);
 /* Returns when Redis answers; UNREACHABLE once the service was stopped. */
 enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err);
 

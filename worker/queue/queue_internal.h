@@ -31,9 +31,12 @@ struct queue {
     struct shared_call *gathering; /* calls that others may still join */
     int64_t clock_offset_ms;
     struct cancel stop;
-    bool stopped, send_whole;       /* the next progress script is sent as text */
-    struct queue_info *told;        /* fields of info */
-    bool telling;                   /* they are about to be written */
+    bool stopped, send_whole; /* the next progress script is sent as text */
+    struct queue_info *told;  /* fields of info */
+    bool telling;             /* they are about to be written */
+    uint64_t head_seq;        /* of the catalog; 0: none */
+    char head_sha256[65];
+    bool heading;                   /* it is about to be told */
     uint64_t store_checked;         /* generation of the connection */
     char suspect[QUEUE_TICKET_MAX]; /* unknown ticket seen by the last reconcile */
 };

@@ -8,6 +8,7 @@
 #include "common/mem.h"
 #include "worker/core/fiber.h"
 #include "worker/queue/queue_internal.h"
+#include "worker/queue/told.h"
 
 struct queue_info {
     struct queue_info *next;
@@ -42,8 +43,51 @@ out:
     q->fibers--;
 }
 
+static void head_fiber(void *arg)
+{
+    struct queue *q = arg;
+    struct script_call *c = dr_xalloc(sizeof *c);
+    char sha256[65];
+    redisReply *r = NULL;
+    struct dr_err err = {0};
+    q->heading = false;
+    memcpy(sha256, q->head_sha256, sizeof sha256);
+    script_begin(c, "head");
+    script_key(c, &q->keys, "info", "");
+    script_number(c, (int64_t)q->head_seq);
+    script_arg(c, sha256);
+    if (script_run(c, q->scripts, q->conn, &r, &err)) {
+        if (err.rc != DR_E_UNREACHABLE) /* else it is told at the next connect */
+            dr_log_err(DR_LOG_WARN, "queue.head", &err, NULL);
+    } else if (strcmp(script_text(r, 0), "OK") != 0) {
+        q->o.on_other_head(q->o.arg, (uint64_t)script_integer(r, 1), script_text(r, 2));
+    }
+    freeReplyObject(r);
+    free(c);
+    q->fibers--;
+}
+
+static void write_head(struct queue *q)
+{
+    if (q->heading || !q->head_seq || q->stopped || !queue_is_up(q))
+        return;
+    q->heading = true;
+    q->fibers++;
+    fiber_start(q->o.loop, head_fiber, q);
+}
+
+void queue_tell_head(struct queue *q, uint64_t seq, const char *sha256_hex)
+{
+    if (seq < q->head_seq || (seq == q->head_seq && strcmp(sha256_hex, q->head_sha256) == 0))
+        return;
+    q->head_seq = seq;
+    (void)snprintf(q->head_sha256, sizeof q->head_sha256, "%s", sha256_hex);
+    write_head(q);
+}
+
 void queue_told_write(struct queue *q)
 {
+    write_head(q);
     if (q->telling || !q->told || !queue_is_up(q))
         return;
     q->telling = true;
