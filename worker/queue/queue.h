@@ -56,8 +56,7 @@ struct queue_message {
     uint64_t lost; /* deliveries without an end before this one */
 };
 
-/* What the queue knows of a ticket that this worker holds: embedded by the holder, which calls
- * queue_hold before start and queue_unhold when the ticket is gone. */
+/* A ticket that this worker holds: embedded by the holder, from queue_hold to queue_unhold. */
 struct queue_held {
     struct queue_held *next, **prev;
     void *holder;
