@@ -36,6 +36,7 @@ int cmd_watch_job(struct cmd *c, const char *id); /* until its end; the job's ex
 int cmd_jobs(struct cmd *c);
 int cmd_cancel(struct cmd *c);
 int cmd_workers(struct cmd *c);
+int cmd_schedule(struct cmd *c);
 int cmd_keys(struct cmd *c);
 
 #endif

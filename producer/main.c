@@ -19,7 +19,7 @@ static const char usage_text[] =
     "  enqueue LANE [KEY=VALUE...] [--args-json TEXT]   any task type, checked before it is sent\n"
     "      each of these: [--id ID] [--in DURATION] [--wait [--timeout DURATION]]\n"
     "  status JOB   watch JOB [--timeout DURATION]   cancel JOB   jobs [--lane L] [--state S]   "
-    "workers\n"
+    "workers   schedule\n"
     "  keys new KID ROLE [--types LIST] [--not-after TIME]   a line for the key file\n"
     "Environment: REDIS_URL (else CELERY_BROKER_URL), DR_NAMESPACE, DR_SIGN_KEYS_FILE, "
     "DR_SIGN_KID\n";
@@ -29,8 +29,9 @@ static const struct {
     int (*fn)(struct cmd *c);
     bool needs_link;
 } commands[] = {
-    {"status", cmd_status, true}, {"watch", cmd_watch, true},     {"jobs", cmd_jobs, true},
-    {"cancel", cmd_cancel, true}, {"workers", cmd_workers, true}, {"keys", cmd_keys, false},
+    {"status", cmd_status, true},     {"watch", cmd_watch, true},     {"jobs", cmd_jobs, true},
+    {"cancel", cmd_cancel, true},     {"workers", cmd_workers, true}, {"keys", cmd_keys, false},
+    {"schedule", cmd_schedule, true},
 };
 
 const char *cmd_option(const struct cmd *c, const char *name)

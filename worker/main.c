@@ -21,6 +21,7 @@
 #include "worker/core/loop.h"
 #include "worker/core/pool.h"
 #include "worker/job/dispatch.h"
+#include "worker/job/schedule_set.h"
 #include "worker/recovery/procedure.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
@@ -43,6 +44,7 @@ struct worker {
     struct job_services services;
     struct audit_orders audit;
     struct dispatch *dispatch;
+    struct schedule_set *schedules;
     struct takeover *takeover; /* NULL: no store, or lane execute is not served */
 };
 
@@ -58,6 +60,7 @@ static const char usage_text[] =
     "                   [--start TIME], and --oracle [--no-keep-oldest] over a list on standard "
     "input\n"
     "  audit show|verify  who ordered what and what came of it; the log's proof\n"
+    "  schedule [--json]  the schedules: what they order, their next slots, their last run\n"
     "  check            everything a worker will need, one line each; changes nothing\n"
     "  --version, --help\n";
 
@@ -136,7 +139,7 @@ static enum dr_rc read_settings(struct worker *w, const char *file, struct dr_er
         return err->rc;
     if (keys[0] && dr_keyfile_load(keys, &w->keys, err))
         return dr_wrap(err, "DR_SIGN_KEYS_FILE");
-    return DR_OK;
+    return schedule_set_load(w->config, task_table, &w->schedules, err);
 }
 
 /* Blocking, before the loop turns: a passphrase that opens nothing stops the worker here. */
@@ -176,6 +179,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .drain_ms = dr_config_int(w->config, "DR_DRAIN_MS"),
         .keys = w->keys,
         .sched_key = w->store ? &w->sched_key : NULL,
+        .schedules = w->schedules,
         .allow_unsigned = dr_config_bool(w->config, "DR_ALLOW_UNSIGNED"),
         .store_id = w->store ? store_id(w->store) : NULL,
         .open_run = w->store ? takeover_is_open : NULL,
@@ -240,6 +244,7 @@ out:
     fiber_cache_drop();
     dr_keyfile_free(w.keys);
     dr_secret_free(&w.sched_key);
+    schedule_set_free(w.schedules);
     store_close(w.store);
     dr_redis_url_free(&w.url);
     dr_config_free(w.config);
@@ -259,6 +264,7 @@ static const struct {
     {"keys", cli_keys, true},
     {"retention-plan", cli_retention_plan, true},
     {"audit", cli_audit, true},
+    {"schedule", cli_schedule, false},
 };
 
 static int usage(FILE *to, int code)

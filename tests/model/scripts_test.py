@@ -24,6 +24,9 @@ PROGRESS = ["job:j", "ev:j"]
 BEAT = ["own:w", "run", "wk", "wk:w", "lease:noop", "job:j"]
 REAP = ["reap", "lease:noop"]
 HEAD = ["info"]
+SEED = ["sched", "schednext", "schedlast", "schedseen"]
+FIRE = ["schednext", "sched", "schedlast", "q:noop", "job:sched:s:1", "job:before", "ev", "stat"]
+STALE, HOUR = 90000, 3_600_000
 
 
 class Bench:
@@ -74,7 +77,154 @@ class Bench:
             "beat": (BEAT, ["w", 1000, 4000, 0, t]),
             "forget": (["rt", "job:j"], ["j"]),
             "reap": (REAP, [333, 1000, 50]),
+            "seed": (SEED, [0, STALE, "s", "other", "@daily", self.s.ms + HOUR, 0]),
+            "fire": (FIRE, fire(self.s.ms, self.s.ms, self.s.ms + HOUR)),
         }
+
+
+def fire(comes, slot, after, raw="raw", definition="def", live=1, jid="sched:s:1"):
+    """Arguments of fire for schedule s."""
+    return ["s", definition, comes, slot, after, raw, jid, "d", "noop", 10**9, live, "late"]
+
+
+class Plan:
+    """Workers that have schedule s, each by its own configuration."""
+
+    def __init__(self, s):
+        self.s, self.r = s, s.r
+        s.fresh()
+
+    def seed(self, since=0, definition="def", when="@hourly UTC", first=None, known=0, name="s"):
+        first = self.s.ms + HOUR if first is None else first
+        args = [since, STALE, name, definition, when, first, known] if name else [since, STALE]
+        return self.s.run("seed", SEED, args)
+
+    def fire(self, comes, slot, after, jid="sched:s:1", before=None, **more):
+        keys = [*FIRE[:4], f"job:{jid}", f"job:{before or jid}", *FIRE[6:]]
+        return self.s.run("fire", keys, fire(comes, slot, after, jid=jid, **more))
+
+    @property
+    def next(self):
+        score = self.r.zscore("{dr}:schednext", "s")
+        return score and int(score)
+
+    def last(self, field="s"):
+        value = self.r.hget("{dr}:schedlast", field)
+        return value and msgpack.unpackb(value)
+
+
+def schedules(s):
+    """seed and fire."""
+    p = Plan(s)
+    t0 = s.ms
+    yield "seed", p.seed(), ["OK", t0, t0, 1, t0 + HOUR, b""]
+    yield "the definition stands", p.r.hgetall("{dr}:sched"), {b"s": b"def"}
+    before = {k: p.r.dump(k) for k in p.r.keys("*")}
+    s.advance(1000)
+    yield "seed again", p.seed(since=t0, first=t0 + HOUR)[3:], [1, t0 + HOUR, b""]
+    yield "writes nothing", {k: p.r.dump(k) for k in p.r.keys("*") if b"clock" not in k}, \
+        {k: v for k, v in before.items() if b"clock" not in k}
+    yield "one without schedules", p.seed(since=t0, name="")[:1], ["OK"]
+    yield "fire before its time", p.fire(t0 + HOUR, t0 + HOUR, t0 + 2 * HOUR)[:3], ["EARLY", s.ms, t0 + HOUR]
+    s.advance(HOUR)
+    yield "fire with another definition", p.fire(t0 + HOUR, t0 + HOUR, t0 + 2 * HOUR, definition="x")[0], "OTHER"
+    slot, after = t0 + HOUR, t0 + 2 * HOUR
+    yield "fire", p.fire(slot, slot, after)[:3], ["FIRED", s.ms, after]
+    yield "fire, reply lost", p.fire(slot, slot, after)[:3], ["ALREADY", s.ms, after]
+    yield "one message", p.r.lrange("{dr}:q:noop", 0, -1), [b"raw"]
+    yield "its record", p.r.hmget("{dr}:job:sched:s:1", "st", "n", "dig", "lane"), [b"queued", b"0", b"d", b"noop"]
+    yield "the last slot", p.last(), {"slot": slot, "jid": "sched:s:1", "at": s.ms}
+    yield "its event", [e[1][b"j"] for e in p.r.xrange("{dr}:ev")], [b"sched:s:1"]
+    p.r.zadd("{dr}:schednext", {"s": slot})
+    yield "the move was lost, the job is there", p.fire(slot, slot, after)[0], "EXISTS"
+    yield "it moved on, nothing was pushed", (p.next, p.r.llen("{dr}:q:noop")), (after, 1)
+    p.r.zadd("{dr}:schednext", {"s": slot})
+    p.r.hset("{dr}:job:sched:s:1", mapping={"st": "dead", "n": 0})
+    yield "a letter that never ran makes room", p.fire(slot, slot, after)[0], "FIRED"
+    for st in "queued", "delayed", "running", "retry", "lost", "done", "failed", "cancelled", "expired", "dead", "":
+        p.r.zadd("{dr}:schednext", {"s": slot})
+        p.r.delete("{dr}:job:sched:s:2", "{dr}:job:before")
+        if st:
+            p.r.hset("{dr}:job:before", "st", st)
+        live = st in ("queued", "delayed", "running", "retry", "lost")
+        got = p.fire(slot, slot, after, jid="sched:s:2", before="before")
+        yield f"the last one is {st or 'gone'}", (got[0], p.next), ("OVERLAP" if live else "FIRED", after)
+        if live:
+            yield "it says so", p.last("s:passed"), {"slot": slot, "at": s.ms, "why": "overlap"}
+            p.r.zadd("{dr}:schednext", {"s": slot})
+            yield "or is queued behind it", p.fire(slot, slot, after, jid="sched:s:2", before="before", live=0)[0], "FIRED"
+    p.r.zadd("{dr}:schednext", {"s": slot})
+    yield "passed over", p.fire(slot, slot, after, raw="", jid="sched:s:3")[0], "PASSED"
+    yield "with its reason", p.last("s:passed")["why"], "late"
+    p.r.zadd("{dr}:schednext", {"s": slot})
+    yield "a later slot for those missed", p.fire(slot, slot + 60000, after, jid="sched:s:4")[0], "EARLY"
+    s.advance(60000)
+    yield "once its time has come", p.fire(slot, slot + 60000, after, jid="sched:s:4")[0], "FIRED"
+    p.r.zrem("{dr}:schednext", "s")
+    yield "no slot", p.fire(slot, slot, after)[:3], ["GONE", s.ms, -1]
+    yield from configurations(s)
+
+
+def configurations(s):
+    """Workers that differ, and what heals."""
+    p = Plan(s)
+    t0 = s.ms
+    p.seed()
+    p.r.flushdb()
+    s.advance(HOUR)
+    yield "after FLUSHALL the slot known is kept", p.seed(since=t0, first=s.ms + HOUR, known=t0 + HOUR)[4], t0 + HOUR
+    p = Plan(s)
+    p.r.flushdb()
+    s.advance(0)
+    yield "but none beyond the first", p.seed(first=s.ms + 5, known=s.ms + HOUR)[4], s.ms + 5
+    p = Plan(s)
+    t0 = s.ms
+    p.seed()
+    s.advance(1000)
+    yield "a later start changes it", p.seed(definition="new", when="@daily UTC", first=t0 + 5 * HOUR)[3:5], \
+        [1, t0 + 5 * HOUR]
+    yield "the earlier one does not take it back", p.seed(since=t0)[3:5], [0, -1]
+    yield "nor fire", p.fire(t0 + 5 * HOUR, t0 + HOUR, t0 + 9 * HOUR)[0], "OTHER"
+    s.advance(STALE - 1)
+    yield "as long as the other one is seen", p.seed(since=t0)[3], 0
+    s.advance(1)
+    yield "then it does", p.seed(since=t0, first=t0 + HOUR)[3:5], [1, t0 + HOUR]
+    p = Plan(s)
+    t0 = s.ms
+    p.seed(first=t0 + HOUR)
+    s.advance(1000)
+    yield "other arguments, the same times", p.seed(definition="new", first=t0 + 2 * HOUR)[3:5], [1, t0 + HOUR]
+    s.advance(2 * HOUR + 5)
+    yield "a slot that is due stays", p.seed(definition="newer", first=t0 + 4 * HOUR)[3:5], [1, t0 + HOUR]
+    s.advance(1000)
+    yield "off", p.seed(definition="")[3:5], [1, -1]
+    yield "takes the slot away", (p.next, p.r.hget("{dr}:sched", "s")), (None, b"")
+    yield "and stands against the earlier", p.seed(since=t0)[3:5], [0, -1]
+    p = Plan(s)
+    t0 = s.ms
+    p.seed()
+    s.advance(STALE - 1)
+    p.seed(since=1, name="")
+    yield "what nobody names stays a while", p.r.exists("{dr}:sched"), 1
+    s.advance(1)
+    p.r.hset("{dr}:schedlast", mapping={"s": "x", "s:passed": "y"})
+    p.seed(since=1, name="")
+    yield "then it goes", p.r.exists("{dr}:sched", "{dr}:schednext", "{dr}:schedseen", "{dr}:schedlast"), 0
+    p = Plan(s)
+    t0 = s.ms
+    p.seed(first=t0 + HOUR)
+    p.r.zadd("{dr}:schednext", {"s": t0 + 9000 * HOUR})
+    yield "a slot from a clock that was ahead", p.seed(since=t0, first=t0 + HOUR)[4], t0 + HOUR
+    s.advance(HOUR + 5)
+    p.fire(t0 + HOUR, t0 + HOUR, t0 + 2 * HOUR)
+    yield "a caller whose clock is behind", p.seed(since=t0, first=t0 + HOUR)[4], t0 + 2 * HOUR
+    s.advance(-9000 * HOUR)
+    yield "a clock set back", p.seed(since=s.ms, definition="x", first=s.ms + HOUR)[3:5], [1, s.ms + HOUR]
+    p = Plan(s)
+    p.r.hset("{dr}:schedseen", mapping={"s": "junk", "t": "junk"})
+    p.r.hset("{dr}:sched", mapping={"s": "junk"})
+    yield "junk is replaced", p.seed()[3:5], [1, s.ms + HOUR]
+    yield "or goes", p.r.hkeys("{dr}:schedseen"), [b"s"]
 
 
 def again(b, resume, **more):
@@ -124,6 +274,7 @@ def answers(s):
     yield "drop, reply lost", s.run("drop", DROP, [second, "mid", 1])[0], "GONE"
     yield "all at rest", b.r.exists("{dr}:run", "{dr}:own:w", "{dr}:lease:noop"), 0
     yield from many(s)
+    yield from schedules(s)
     b = Bench(s, start=True)
     yield "recorded, it has ended", (b.finish()[0], again(b, 2)), ("OK", "DUP_DONE")
     yield "resume after that end", again(b, 1, dig="e", exp=1), "OK"
@@ -292,6 +443,10 @@ def wrong_types(s):
         for key in keys:
             started = name not in ("start", "claim", "enqueue", "drop", "park", "bury")
             b = Bench(s, start=started, claim=name not in ("enqueue",))
+            if name in ("seed", "fire"):
+                Plan.seed(b, definition="def", first=s.ms)
+                b.r.hset("{dr}:schedlast", "s", "x")
+                b.r.hset("{dr}:job:before", "st", "done")
             args = b.calls()[name][1] if name != "enqueue" else ["raw", "j", "noop", "d", 10**9]
             if name == "claim":
                 b.r.lpush("{dr}:q:noop", "again")

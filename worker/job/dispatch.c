@@ -88,6 +88,11 @@ static unsigned poison_limit(void *arg, const char *lane, const char *mid)
     return row ? row->lost_allowed : 5;
 }
 
+static bool serves_schedules(const struct dispatch_options *o)
+{
+    return o->schedules && !o->schedules->none && o->sched_key;
+}
+
 enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out, struct dr_err *err)
 {
     struct dispatch *d = dr_xalloc(sizeof *d);
@@ -102,8 +107,10 @@ enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out,
     (void)gethostname(d->host, sizeof d->host - 1);
     (void)snprintf(d->pid, sizeof d->pid, "%ld", (long)getpid());
     dr_format_time(dr_wall_ms(), d->since);
-    const char *info[] = {"host",     d->host, "pid",    d->pid,  "version",
-                          DR_VERSION, "since", d->since, "lanes", d->lane_text};
+    const char *info[] = {
+        "host",    d->host,      "pid",   d->pid,
+        "version", DR_VERSION,   "since", d->since,
+        "lanes",   d->lane_text, "sched", serves_schedules(o) ? o->schedules->hash : "off"};
     memcpy(d->info, info, sizeof info);
     for (unsigned i = 0; i < d->lane_count; i++) {
         size_t used = strlen(d->lane_text);
@@ -140,6 +147,7 @@ void dispatch_free(struct dispatch *d)
     }
     loop_timer_free(d->drain_timer);
     loop_timer_free(d->rest_timer);
+    schedule_free(d->schedules);
     queue_free(d->queue);
     free(d);
 }
@@ -329,6 +337,29 @@ static void lane_fiber(void *arg)
     dispatch_check_drained(d);
 }
 
+static void on_schedules_end(void *arg)
+{
+    struct dispatch *d = arg;
+    d->lane_fibers--;
+    dispatch_check_drained(d);
+}
+
+static void start_schedules(struct dispatch *d)
+{
+    enum { TICK_MAX_MS = 5000 };
+    const int64_t tick_ms = d->o.lease_ms / 3;
+    const struct schedule_options o = {.loop = d->o.services->loop,
+                                       .queue = d->queue,
+                                       .set = d->o.schedules,
+                                       .key = d->o.sched_key,
+                                       .ns = d->o.services->ns,
+                                       .tick_ms = tick_ms < TICK_MAX_MS ? tick_ms : TICK_MAX_MS,
+                                       .on_end = on_schedules_end,
+                                       .arg = d};
+    if ((d->schedules = schedule_start(&o)))
+        d->lane_fibers++;
+}
+
 enum dr_rc dispatch_start(struct dispatch *d, struct dr_err *err)
 {
     if (queue_start_service(d->queue, err))
@@ -341,6 +372,7 @@ enum dr_rc dispatch_start(struct dispatch *d, struct dr_err *err)
         d->lane_fibers++;
         fiber_start(d->o.services->loop, lane_fiber, l);
     }
+    start_schedules(d);
     return DR_OK;
 }
 
@@ -417,6 +449,7 @@ void dispatch_drain(struct dispatch *d)
     }
     d->draining = true;
     dr_log(DR_LOG_INFO, "worker.drain", NULL);
+    schedule_stop(d->schedules);
     for (unsigned i = 0; i < d->lane_count; i++) {
         queue_bell_stop(d->lanes[i].bell);
         wake_lane(&d->lanes[i]);

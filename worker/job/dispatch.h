@@ -10,6 +10,7 @@
 
 struct dispatch;
 struct dr_args;
+struct schedule_set;
 struct queue;
 
 /* What the journals on disk say of a message; heavy tasks only are asked about. Called in the
@@ -48,6 +49,7 @@ struct dispatch_options {
     int64_t lease_ms, drain_ms;
     const struct dr_keyfile *keys; /* NULL: no key file */
     const struct dr_secret *sched_key;
+    const struct schedule_set *schedules; /* NULL: none are served; without sched_key neither */
     bool allow_unsigned;
     const char *store_id; /* of services->store; NULL: none. Another one in Redis: see below */
     /* True: the message belongs to an open journal. Signature, iat, exp, nbf, cancel, mx and the

@@ -6,6 +6,7 @@
 #include "common/wire/envelope.h"
 #include "common/wire/lanes.h"
 #include "worker/job/dispatch.h"
+#include "worker/job/schedule.h"
 #include "worker/queue/queue.h"
 
 enum { LANE_SLOTS_MAX = 256, LANES_MAX = 16 };
@@ -54,7 +55,8 @@ struct dispatch {
     unsigned rest_waits;
     const char *all_lanes[LANES_MAX + 1];
     char host[65], pid[12], since[DR_TIME_TEXT], lane_text[512];
-    const char *info[12]; /* pairs, ended by NULL */
+    const char *info[14];              /* pairs, ended by NULL */
+    struct schedule_runner *schedules; /* NULL: none are served */
 };
 
 enum { RECORD_TTL_DAYS = 14 /* while a job waits or runs, and after a failure */ };

@@ -12,7 +12,7 @@
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 
-enum { TELLING_MOST = 4 };
+enum { TELLING_MOST = 4, CLOCK_JUMP_MS = 1000 };
 
 static void wake_all(struct queue *q)
 {
@@ -92,8 +92,12 @@ int64_t queue_now_ms(const struct queue *q)
 
 void queue_saw_clock(struct queue *q, int64_t server_ms)
 {
-    if (server_ms > 0)
-        q->clock_offset_ms = server_ms - dr_wall_ms();
+    if (server_ms <= 0)
+        return;
+    int64_t before = q->clock_offset_ms;
+    q->clock_offset_ms = server_ms - dr_wall_ms();
+    if (q->on_clock && llabs(q->clock_offset_ms - before) > CLOCK_JUMP_MS)
+        q->on_clock(q->clock_arg);
 }
 
 enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err)

@@ -30,6 +30,8 @@ struct queue {
     unsigned held_count, fibers, claiming;
     struct shared_call *gathering; /* calls that others may still join */
     int64_t clock_offset_ms;
+    void (*on_clock)(void *arg); /* it jumped */
+    void *clock_arg;
     struct cancel stop;
     bool stopped, send_whole; /* the next progress script is sent as text */
     struct queue_info *told;  /* fields of info */
