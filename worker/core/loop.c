@@ -187,12 +187,25 @@ enum dr_rc loop_on_signal(struct loop *l, int sig, loop_fn *fn, void *arg, struc
     return DR_OK;
 }
 
+const unsigned loop_lag_bounds_ms[LOOP_LAG_BOUNDS] = {1, 5, 10, 50, 100, 500, 1000, 5000};
+
+static void count_lag(struct loop_lag *lag, uint64_t late_ms)
+{
+    unsigned i = 0;
+    while (i < LOOP_LAG_BOUNDS && late_ms > loop_lag_bounds_ms[i])
+        i++;
+    lag->counts[i]++;
+    lag->sum_ms += late_ms;
+    if (late_ms > lag->max_ms)
+        lag->max_ms = late_ms;
+}
+
 static void on_lag(void *arg)
 {
     struct loop *l = arg;
     int64_t now = dr_clock_ms(), late = now - l->lag_due_ms;
-    if (late > 0 && (uint64_t)late > l->lag.max_ms)
-        l->lag.max_ms = (uint64_t)late;
+    count_lag(&l->lag, late > 0 ? (uint64_t)late : 0);
+    l->lag.turned_ms = now;
     if (late > LAG_LIMIT_MS) {
         char text[24];
         l->lag.over_50ms++;
@@ -207,7 +220,8 @@ void loop_lag_start(struct loop *l)
 {
     if (!l->lag_timer)
         l->lag_timer = loop_timer_new(l, on_lag, l);
-    l->lag_due_ms = dr_clock_ms() + LAG_EVERY_MS;
+    l->lag.turned_ms = dr_clock_ms();
+    l->lag_due_ms = l->lag.turned_ms + LAG_EVERY_MS;
     loop_timer_arm(l->lag_timer, LAG_EVERY_MS);
 }
 

@@ -30,9 +30,14 @@ enum dr_rc loop_on_signal(struct loop *l, int sig, loop_fn *fn, void *arg,
                           struct dr_err *err) DR_MUST_CHECK;
 
 /* How late a 100 ms timer was: somebody held the thread. */
+enum { LOOP_LAG_BOUNDS = 8 };
+extern const unsigned loop_lag_bounds_ms[LOOP_LAG_BOUNDS];
 struct loop_lag {
-    uint64_t max_ms;    /* since the start */
-    uint64_t over_50ms; /* times */
+    uint64_t max_ms;                      /* since the start */
+    uint64_t over_50ms;                   /* times */
+    uint64_t sum_ms;                      /* of all turns of the timer */
+    uint64_t counts[LOOP_LAG_BOUNDS + 1]; /* by upper bound; the last one is above them all */
+    int64_t turned_ms;                    /* dr_clock_ms of the last turn; 0: not started */
 };
 void loop_lag_start(struct loop *l);
 void loop_lag_read(const struct loop *l, struct loop_lag *out);

@@ -43,7 +43,7 @@ struct pool {
     pthread_mutex_t mutex;
     pthread_cond_t work;
     struct list shorts, longs, finished;
-    unsigned threads, running_long;
+    unsigned threads, running_long, running;
     bool stopping;
     pthread_t thread[THREADS_MAX];
     int wake_fd;
@@ -114,10 +114,12 @@ static void *thread_main(void *arg)
             continue;
         }
         i->state = RUNNING;
+        p->running++;
         p->running_long += i->is_long;
         (void)pthread_mutex_unlock(&p->mutex);
         i->rc = i->fn(i->data, i->cancel, &i->err);
         (void)pthread_mutex_lock(&p->mutex);
+        p->running--;
         p->running_long -= i->is_long;
         i->state = FINISHED;
         list_add(&p->finished, i);
@@ -225,6 +227,23 @@ void pool_free(struct pool *p)
     (void)pthread_cond_destroy(&p->work);
     (void)pthread_mutex_destroy(&p->mutex);
     free(p);
+}
+
+static unsigned length(const struct list *l)
+{
+    unsigned n = 0;
+    for (const struct item *i = l->first; i; i = i->next)
+        n++;
+    return n;
+}
+
+void pool_look(struct pool *p, struct pool_load *out)
+{
+    (void)pthread_mutex_lock(&p->mutex);
+    out->threads = p->threads;
+    out->running = p->running;
+    out->waiting = length(&p->shorts) + length(&p->longs);
+    (void)pthread_mutex_unlock(&p->mutex);
 }
 
 static void submit(struct pool *p, struct item *i)

@@ -23,6 +23,10 @@ enum dr_rc pool_run(struct pool *p, pool_fn *fn, void *item, struct cancel *canc
                     struct dr_err *err);
 enum dr_rc pool_run_long(struct pool *p, pool_fn *fn, void *item, struct cancel *cancel,
                          struct dr_err *err);
+struct pool_load {
+    unsigned threads, waiting, running;
+};
+void pool_look(struct pool *p, struct pool_load *out);
 /* From the loop's own stack: done(arg) runs on the loop thread; not cancelled. */
 void pool_submit(struct pool *p, pool_fn *fn, void *item,
                  void (*done)(void *arg, enum dr_rc rc, const struct dr_err *err), void *arg);
