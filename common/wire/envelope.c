@@ -245,6 +245,17 @@ bool dr_envelope_expired(const struct dr_envelope *e, int64_t now_ms)
     return e->exp_ms && now_ms > e->exp_ms;
 }
 
+/* The body of a bare or signed message, unchecked; false: there is none. */
+static bool open_any(struct check *c, const void *raw, size_t len)
+{
+    if (unpack(c, raw, len, &c->outer))
+        return false;
+    c->body = &c->outer.data.via.map;
+    c->body_bytes = raw;
+    c->body_len = len;
+    return !dr_body_get(c->body, "v") || open_signed(c, c->body) == DR_OK;
+}
+
 bool dr_envelope_peek(const void *raw, size_t len, char id[DR_JOB_ID_MAX + 1],
                       char dig[DR_DIG_TEXT])
 {
@@ -254,17 +265,30 @@ bool dr_envelope_peek(const void *raw, size_t len, char id[DR_JOB_ID_MAX + 1],
     id[0] = 0;
     msgpack_unpacked_init(&c.outer);
     msgpack_unpacked_init(&c.inner);
-    if (unpack(&c, raw, len, &c.outer) == DR_OK) {
-        c.body = &c.outer.data.via.map;
-        c.body_bytes = raw;
-        c.body_len = len;
-        if (!dr_body_get(c.body, "v") || open_signed(&c, c.body) == DR_OK) {
-            remember_id(&c);
-            memcpy(id, refusal.id, sizeof refusal.id);
-            memcpy(dig, refusal.dig, sizeof refusal.dig);
-        }
+    if (open_any(&c, raw, len)) {
+        remember_id(&c);
+        memcpy(id, refusal.id, sizeof refusal.id);
+        memcpy(dig, refusal.dig, sizeof refusal.dig);
     }
     msgpack_unpacked_destroy(&c.outer);
     msgpack_unpacked_destroy(&c.inner);
     return id[0] != 0;
+}
+
+int64_t dr_envelope_iat(const void *raw, size_t len)
+{
+    struct dr_err err = {0};
+    struct dr_refusal refusal = {0};
+    struct check c = {.refusal = &refusal, .err = &err};
+    int64_t iat = 0;
+    msgpack_unpacked_init(&c.outer);
+    msgpack_unpacked_init(&c.inner);
+    if (open_any(&c, raw, len)) {
+        const msgpack_object *o = dr_body_get(c.body, "iat");
+        if (o && o->type == MSGPACK_OBJECT_POSITIVE_INTEGER && o->via.u64 <= INT64_MAX)
+            iat = (int64_t)o->via.u64;
+    }
+    msgpack_unpacked_destroy(&c.outer);
+    msgpack_unpacked_destroy(&c.inner);
+    return iat;
 }

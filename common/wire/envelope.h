@@ -58,6 +58,8 @@ bool dr_envelope_expired(const struct dr_envelope *e, int64_t now_ms);
 /* Id and digest of a message that may be anything; false when it has no valid id. */
 bool dr_envelope_peek(const void *raw, size_t len, char id[DR_JOB_ID_MAX + 1],
                       char dig[DR_DIG_TEXT]);
+/* When a message that may be anything says it was ordered; 0: it does not, or not credibly. */
+int64_t dr_envelope_iat(const void *raw, size_t len);
 /* Hex of the first half of SHA-256 over the bytes of `t` and `a`: what makes two orders with one id
  * the same order. */
 void dr_envelope_dig(const void *body, size_t len, char out[DR_DIG_TEXT]);

@@ -465,10 +465,38 @@ def wrong_types(s):
                     ("{dr}:" + key).encode()]
 
 
+def survey(s):
+    """It looks and changes nothing; a key of a wrong type counts as empty."""
+    b = Bench(s)
+    b.r.lpush("{dr}:q:noop", "old", "new")
+    b.r.lpush("{dr}:q:noop:hi", "x" * 50)
+    b.r.zadd("{dr}:delay:noop", {"1": 5})
+    b.r.sadd("{dr}:pause", "noop")
+    b.r.hset("{dr}:stat", "done", 7)
+    b.r.zadd("{dr}:schednext", {"nightly": 1234567890123})
+    s.run("beat", BEAT[:4], ["w", 1000, 4000, 3, "host", "h", "version", "1", "sched", "abc"])
+    before = {k: b.r.dump(k) for k in b.r.keys("*")}
+    got = s.run("survey", ["wk"], [10, 40, "noop", "sync"])
+    yield "survey: lanes", got[1], [[2, 1, 1, 1, 1, b"old"], [0, 0, 0, 0, 0, b""]]
+    yield "survey: counters", got[2], [b"done", b"7"]
+    yield "survey: workers", [w[0:1] + w[2:] for w in got[3]], [[b"w", b"h", b"1", b"", b"abc"]]
+    yield "survey: schedules", got[4:], [0, [[b"nightly", b"1234567890123"]]]
+    yield "survey: nothing is changed", {k: b.r.dump(k) for k in b.r.keys("*")}, before
+    b.r.rpush("{dr}:q:noop", "y" * 41)
+    yield "survey: a long message", s.run("survey", ["wk"], [10, 40, "noop"])[1][0][5], b""
+    for key in ("wk", "q:noop", "q:noop:hi", "delay:noop", "lease:noop", "pause", "stat", "dead", "schednext", "wk:w"):
+        kept = b.r.dump("{dr}:" + key)
+        b.r.set("{dr}:" + key, "junk")
+        yield f"survey {key}", len(s.run("survey", ["wk"], [10, 40, "noop"])), 6
+        b.r.delete("{dr}:" + key)
+        if kept:
+            b.r.restore("{dr}:" + key, 0, kept)
+
+
 def main():
     s = Scripts()
     passed = failed = 0
-    for cases in (answers, heads, wrong_types):
+    for cases in (answers, heads, wrong_types, survey):
         for name, got, wanted in cases(s):
             if got == wanted:
                 passed += 1
