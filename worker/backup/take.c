@@ -10,11 +10,24 @@
 #include "worker/backup/handle.h"
 #include "worker/backup/names.h"
 #include "worker/backup/prove.h"
+#include "worker/backup/space.h"
 #include "worker/backup/take_internal.h"
 #include "worker/core/pool.h"
 
 static const struct take_kind *const kinds[] = {&take_kind_database, &take_kind_files,
                                                 &take_kind_config};
+
+/* As large as the last one of its series, probably. An emergency backup is what the reserve is for.
+ */
+static enum dr_rc refuse_reserve(const struct take *t, uint64_t bytes, struct dr_err *err)
+{
+    struct space space;
+    if (strcmp(t->o.class, "emergency") == 0)
+        return DR_OK;
+    if (space_look(store_dirfd(t->o.env->store), t->o.env->config, &space, err))
+        return err->rc;
+    return space_allows(&space, bytes, err);
+}
 
 static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err *err)
 {
@@ -30,10 +43,15 @@ static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err 
         return DR_OK;
     if (store_list(t->o.env->store, &list, &count, err))
         return err->rc;
+    uint64_t stored_bytes = 0;
     for (size_t i = 0; i < count && !t->expected_bytes; i++)
-        if (strcmp(list[i].series, t->series) == 0)
+        if (strcmp(list[i].series, t->series) == 0) {
             t->expected_bytes = list[i].plain_bytes;
+            stored_bytes = list[i].stored_bytes;
+        }
     free(list);
+    if (refuse_reserve(t, stored_bytes, err))
+        return err->rc;
     const struct create_spec spec = {
         .store = t->o.env->store,
         .kind = t->kind->name,
