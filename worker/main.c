@@ -18,6 +18,7 @@
 #include "worker/backup/store.h"
 #include "worker/cli/cli.h"
 #include "worker/core/fiber.h"
+#include "worker/core/httpd.h"
 #include "worker/core/loop.h"
 #include "worker/core/pool.h"
 #include "worker/job/dispatch.h"
@@ -25,6 +26,7 @@
 #include "worker/recovery/procedure.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
+#include "worker/watch/watch.h"
 
 /* Segments of backups are megabytes, made and freed by threads that come and go. glibc would let
  * its threshold for mappings of their own grow with them and keep each thread's heap: 85 MiB after
@@ -45,6 +47,9 @@ struct worker {
     struct audit_orders audit;
     struct dispatch *dispatch;
     struct schedule_set *schedules;
+    struct watch *watch;
+    struct httpd_address listen;
+    struct httpd *httpd;       /* NULL: off, or its address is taken */
     struct takeover *takeover; /* NULL: no store, or lane execute is not served */
 };
 
@@ -76,14 +81,32 @@ static void stop(void *arg)
     loop_stop(w->loop);
 }
 
+static void stop_watch(void *arg)
+{
+    struct worker *w = arg;
+    watch_stop(w->watch, stop, w);
+}
+
 /* A journal that is being resolved is brought to its end first. */
 static void on_drained(void *arg)
 {
     struct worker *w = arg;
     if (w->takeover)
-        takeover_stop(w->takeover, stop, w);
+        takeover_stop(w->takeover, stop_watch, w);
     else
-        loop_stop(w->loop);
+        stop_watch(w);
+}
+
+static void on_end(void *arg, const struct job_task *task, const struct job *j,
+                   enum job_outcome outcome)
+{
+    struct worker *w = arg;
+    watch_job_ended(w->watch, task, j, outcome);
+}
+
+static bool is_draining(const void *dispatch)
+{
+    return dispatch_is_draining(dispatch);
 }
 
 static void tell_head(struct worker *w, const struct catalog_head *head)
@@ -137,6 +160,8 @@ static enum dr_rc read_settings(struct worker *w, const char *file, struct dr_er
     if (dr_redis_url_parse(url->len ? (const char *)url->bytes : "redis://127.0.0.1:6379/0",
                            &w->url, err))
         return err->rc;
+    if (httpd_parse(dr_config_str(w->config, "DR_HTTP_LISTEN"), &w->listen, err))
+        return err->rc;
     if (keys[0] && dr_keyfile_load(keys, &w->keys, err))
         return dr_wrap(err, "DR_SIGN_KEYS_FILE");
     return schedule_set_load(w->config, task_table, &w->schedules, err);
@@ -187,9 +212,34 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .journals = &w->services,
         .on_order = on_order,
         .on_other_head = on_other_head,
+        .on_end = on_end,
         .on_drained = on_drained,
         .arg = w};
-    return dispatch_new(&o, &w->dispatch, err);
+    if (dispatch_new(&o, &w->dispatch, err))
+        return err->rc;
+    const struct watch_options wo = {.services = &w->services,
+                                     .tasks = task_table,
+                                     .queue = dispatch_queue(w->dispatch),
+                                     .is_draining = is_draining,
+                                     .arg = w->dispatch};
+    w->watch = w->services.watch = watch_new(&wo);
+    return DR_OK;
+}
+
+/* A worker recovers also where nobody can measure it: a busy address is a warning. */
+static void serve(struct worker *w)
+{
+    struct dr_err err = {0};
+    char where[160];
+    if (w->listen.off)
+        return;
+    if (httpd_new(w->loop, &w->listen, watch_routes, w->watch, &w->httpd, &err)) {
+        dr_log_err(DR_LOG_WARN, "http.off", &err, "DR_HTTP_LISTEN",
+                   dr_config_str(w->config, "DR_HTTP_LISTEN"), NULL);
+        return;
+    }
+    httpd_where(w->httpd, where, sizeof where);
+    dr_log(DR_LOG_INFO, "http.listen", "at", where, NULL);
 }
 
 /* What clients read instead of asking workers: the procedures with their steps, and the key that
@@ -229,6 +279,8 @@ static int run(const struct cli *c)
     dr_redis_url_show(&w.url, url);
     dr_log(DR_LOG_INFO, "worker.start", "version", DR_VERSION, "redis", url, NULL);
     loop_lag_start(w.loop);
+    watch_start(w.watch);
+    serve(&w);
     if (w.store && dispatch_serves(w.dispatch, "execute"))
         w.takeover = takeover_start(&w.services, TAKEOVER_EVERY_MS);
     if (loop_run(w.loop) != 0)
@@ -237,7 +289,9 @@ static int run(const struct cli *c)
         code = cli_fail(dispatch_refusal(w.dispatch));
     dr_log(DR_LOG_INFO, "worker.stop", NULL);
 out:
+    httpd_free(w.httpd);
     dispatch_free(w.dispatch);
+    watch_free(w.watch);
     takeover_free(w.takeover);
     pool_free(w.pool);
     loop_free(w.loop);

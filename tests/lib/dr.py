@@ -87,7 +87,7 @@ class Case:
         """Of a worker; a value of None takes the variable away. DR_FAULT=... chooses the build with fault points."""
         full = {"PATH": os.environ["PATH"], "REDIS_URL": self.url, "ASAN_OPTIONS": "detect_stack_use_after_return=0",
                 "DR_SCHEDULES": "off",  # no test gets a backup that it did not order
-                **self.settings, **env}
+                "DR_HTTP_LISTEN": "off", **self.settings, **env}
         return {name: str(value) for name, value in full.items() if value is not None}
 
     def store(self, database=True, files=(), fill=shop.small, tcp=False, user="gold", **env):
