@@ -60,6 +60,8 @@ static const char usage_text[] =
     "  open FILE [-o OUT]  the plain bytes of one .drb; needs only the passphrase\n"
     "  keys init|list|add-recovery|change-passphrase  slots of the keyring\n"
     "  backups [--json] the catalog: what is kept, how old, proven when\n"
+    "  backups --pin ID --reason TEXT [--until TIME] | --unpin ID | --undelete ID |\n"
+    "          --acknowledge ID\n"
     "  retention-plan [--now TIME]  what retention keeps and gives up, and why; also --simulate "
     "YEARS\n"
     "                   [--start TIME], and --oracle [--no-keep-oldest] over a list on standard "
@@ -217,6 +219,8 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .arg = w};
     if (dispatch_new(&o, &w->dispatch, err))
         return err->rc;
+    w->services.redis_ms = dispatch_redis_ms;
+    w->services.queue = w->dispatch;
     const struct watch_options wo = {.services = &w->services,
                                      .tasks = task_table,
                                      .queue = dispatch_queue(w->dispatch),
@@ -312,7 +316,7 @@ static const struct {
 } commands[] = {
     {"run", run, false},
     {"config", cli_config, false},
-    {"backups", cli_backups, false},
+    {"backups", cli_backups, true},
     {"check", cli_check, false},
     {"open", cli_open, true},
     {"keys", cli_keys, true},

@@ -95,9 +95,9 @@ struct store_entry {
 /* Newest first, tombstoned ones too, purged ones not. *out is freed by free(). */
 enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count,
                       struct dr_err *err) DR_MUST_CHECK;
-/* And the catalog's head that the list was made of (at: may be NULL). */
-enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count,
-                         struct catalog_head *at, struct dr_err *err) DR_MUST_CHECK;
+/* And the newest record about a backup that the list was made of. */
+enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count, uint64_t *seq,
+                         struct dr_err *err) DR_MUST_CHECK;
 
 /* which: an id, or "latest": the newest consistent point, never of class emergency, whose manifest
  * verifies. series NULL: any of the kind; before_ms 0: no limit. NOT_FOUND names what there is;

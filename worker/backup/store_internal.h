@@ -28,6 +28,7 @@ struct store {
     struct keyring *former[STORE_FORMER_MAX]; /* replaced, but borrowed by whoever asked before */
     unsigned former_count;
     struct catalog_head head;
+    uint64_t about;                /* newest record about a backup, or about what becomes of them */
     char policy[STORE_POLICY_MAX]; /* of retention, as last applied; "": never */
     struct store_item *items;      /* in the catalog's order */
     size_t count, cap;             /* cap: a power of two */

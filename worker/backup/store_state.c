@@ -88,6 +88,7 @@ void store_forget(struct store *s)
         forget_one(&s->items[i]);
     s->count = 0;
     s->policy[0] = 0;
+    s->about = 0;
 }
 
 bool store_is_pinned(const struct store_item *it, int64_t now_ms)
@@ -139,6 +140,8 @@ static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err 
     struct store *s = arg;
     struct store_item *it = r->backup_id[0] ? store_find(s, r->backup_id) : NULL;
     (void)err;
+    if (r->backup_id[0] || strcmp(r->type, "policy") == 0)
+        s->about = r->seq;
     if (strcmp(r->type, "added") == 0 && r->backup_id[0])
         fold_added(s, it, r);
     else if (strcmp(r->type, "policy") == 0)
@@ -375,8 +378,8 @@ static int newest_first(const void *a, const void *b)
     return strcmp(y->backup_id, x->backup_id);
 }
 
-enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count,
-                         struct catalog_head *at, struct dr_err *err)
+enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count, uint64_t *seq,
+                         struct dr_err *err)
 {
     struct listing l = {.store = s};
     int64_t now = dr_wall_ms();
@@ -392,8 +395,7 @@ enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *coun
         }
     if (!rc)
         rc = store_each_unrecorded(s, list_unrecorded, &l, err);
-    if (at)
-        *at = s->head;
+    *seq = s->about;
     (void)pthread_mutex_unlock(&s->mutex);
     if (rc) {
         free(l.entries);
@@ -408,7 +410,8 @@ enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *coun
 
 enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count, struct dr_err *err)
 {
-    return store_list_at(s, out, count, NULL, err);
+    uint64_t seq;
+    return store_list_at(s, out, count, &seq, err);
 }
 
 static enum dr_rc count_one(void *arg, const char *id, struct dr_err *err)

@@ -267,11 +267,17 @@ static enum dr_rc not_needed(const struct act *a, bool unless_given_up, struct d
     return rc;
 }
 
+static uint64_t newest_about(struct store *s)
+{
+    (void)pthread_mutex_lock(&s->mutex);
+    uint64_t seq = s->about;
+    (void)pthread_mutex_unlock(&s->mutex);
+    return seq;
+}
+
 static enum dr_rc unmoved(const struct act *a, const struct trash_grounds *why, struct dr_err *err)
 {
-    struct catalog_head head;
-    store_head(a->store, &head);
-    if (!why->seq || *why->seq == head.seq)
+    if (!why->seq || *why->seq == newest_about(a->store))
         return DR_OK;
     return kept(err, DR_E_LOCKED, "moved", "the catalog was written meanwhile");
 }
@@ -291,11 +297,9 @@ static enum dr_rc still(const struct act *a, const struct trash_grounds *why, st
 static enum dr_rc record(const struct act *a, const struct trash_grounds *why, const char *type,
                          const char *data, struct dr_err *err)
 {
-    struct catalog_head head;
     enum dr_rc rc = store_append_locked(a->store, a->store->keys, type, a->id, data, err);
-    store_head(a->store, &head);
     if (!rc && why && why->seq)
-        *why->seq = head.seq;
+        *why->seq = newest_about(a->store);
     return rc;
 }
 

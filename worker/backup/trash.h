@@ -11,6 +11,7 @@
 #define DR_WORKER_BACKUP_TRASH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/err.h"
@@ -21,8 +22,9 @@ enum { STORE_POLICY_MAX = 1024 };
 
 /* What an act rests upon. */
 struct trash_grounds {
-    /* The catalog's newest record when it was decided. A newer one of somebody else: LOCKED, reason
-     * moved; decide again. Counts on with our own records. NULL: whatever. */
+    /* The catalog's newest record about a backup when it was decided (store_list_at). A newer one
+     * of somebody else: LOCKED, reason moved; decide again. Counts on with our own. NULL: whatever.
+     */
     uint64_t *seq;
     const char *plan; /* hash of the plan, for the record; NULL */
     /* Asked last, with the catalog and the backup locked: anything but DR_OK keeps it. */
@@ -70,6 +72,15 @@ enum dr_rc store_last_policy(struct store *s, char out[STORE_POLICY_MAX],
                              struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc store_note_policy(struct store *s, const char *policy, const char *plan,
                              struct dr_err *err) DR_MUST_CHECK;
+
+/* A plan that waits to be confirmed: results/plan-<hash> is the very text that its hash is of, so
+ * nothing in it needs to be believed. The newest STORE_PLANS_MAX are kept. */
+enum { STORE_PLANS_MAX = 16 };
+enum dr_rc store_keep_plan(struct store *s, const char *policy, const char *const *ids, size_t n,
+                           const char *hash, struct dr_err *err) DR_MUST_CHECK;
+/* Its ids; *out is freed by free(). REFUSED: not kept here, or made under another policy. */
+enum dr_rc store_read_plan(struct store *s, const char *policy, const char *hash, char (**out)[64],
+                           size_t *n, struct dr_err *err) DR_MUST_CHECK;
 
 /* The backups that this one's chain needs, as last read; *out is freed by free(). */
 void store_bases(struct store *s, const char *backup_id, char (**out)[64], unsigned *count);

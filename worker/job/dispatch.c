@@ -401,6 +401,12 @@ void dispatch_tell_head(struct dispatch *d, uint64_t seq, const char *sha256_hex
     queue_tell_head(d->queue, seq, sha256_hex);
 }
 
+int64_t dispatch_redis_ms(const void *dispatch)
+{
+    const struct dispatch *d = dispatch;
+    return queue_now_ms(d->queue);
+}
+
 /* The queue's own fibers come back; where Redis does not answer, by losing the connection. */
 static void finish_drain(void *arg)
 {

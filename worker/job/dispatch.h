@@ -91,6 +91,7 @@ void dispatch_tell(struct dispatch *d, const char *field, const void *msgpack, s
 /* The catalog's head after a change; Redis witnesses it. An older one than Redis has seen is an
  * alarm: on_other_head. */
 void dispatch_tell_head(struct dispatch *d, uint64_t seq, const char *sha256_hex);
+int64_t dispatch_redis_ms(const void *dispatch); /* for job_services */
 void dispatch_free(struct dispatch *d);
 
 #endif

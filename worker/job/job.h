@@ -31,6 +31,9 @@ struct job_services {
      * anew each time. In a pool thread. NULL: there is no store. */
     enum dr_rc (*keep_result)(struct store *store, const char *run, const void *bytes, size_t len,
                               struct dr_err *err);
+    /* Redis' clock as this worker last saw it, unix ms; on the loop thread. NULL: no queue. */
+    int64_t (*redis_ms)(const void *queue);
+    const void *queue;
 };
 
 enum job_outcome {

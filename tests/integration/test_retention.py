@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""Retention on a store: what the plan says goes to trash/, later it is purged, and nothing that somebody reads, has
+pinned, needs for a recovery or for another backup goes at all, whoever is killed or writes to the catalog meanwhile."""
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import dr  # noqa: E402
+import trees  # noqa: E402
+
+# One a day is kept, in a zone where it is neither just before nor just after midnight.
+ZONE = "UTC" if 6 <= datetime.datetime.now(datetime.timezone.utc).hour < 18 else "Etc/GMT+12"
+ONE_A_DAY = {"RETENTION_HOURLY_HOURS": 0, "RETENTION_DAILY_DAYS": 30, "RETENTION_WEEKLY_WEEKS": 0,
+             "RETENTION_MONTHLY_MONTHS": 0, "RETENTION_YEARLY_YEARS": 0, "RETENTION_MIN_KEEP": 1,
+             "RETENTION_KEEP_OLDEST": "false", "RETENTION_TZ": ZONE, "RETENTION_GRACE_HOURS": 0}
+
+
+def ids(store, folder):
+    return sorted(p.name for p in (store / folder).iterdir())
+
+
+def catalog(store):
+    lines = "".join(p.read_text() for p in sorted((store / "catalog/log").iterdir()))
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def told(store, kind):
+    return [r["backup_id"] for r in catalog(store) if r["type"] == kind]
+
+
+def made(case, *rows):
+    """Backups of chosen times: rows of (days ago, class, proof); their ids. They need no worker."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    case.rows = getattr(case, "rows", 0)
+    lines = []
+    for days, kind, proof in rows:
+        case.rows += 1
+        at = (now - datetime.timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        lines.append(f"{at} {kind} made-{case.rows} {proof}\n")
+    p = subprocess.run([dr.BIN / "tests/dr_store_maker"], input="".join(lines), text=True, capture_output=True,
+                       env=case.environment(), timeout=120)
+    assert p.returncode == 0, p.stderr
+    return p.stdout.split()
+
+
+def today(case, count):
+    """So many backups of today, oldest first, a second apart: all but the last may go."""
+    return made(case, *[((count - i) / 86400, "scheduled", "proven") for i in range(count)])
+
+
+def set_up(case, **env):
+    store = case.store(database=False, files=True, **{**ONE_A_DAY, **env})
+    return store
+
+
+def whole(case, store):
+    """The catalog's chain, and every byte of what is live."""
+    result = case.order("verify", f"whole-{case.r.dbsize()}-{os.urandom(4).hex()}", all=True)
+    assert result["bad"] == [] and sorted(result["checked"]) == ids(store, "backups"), result
+
+
+def case_what_the_plan_says_is_given_up_then_purged(case):
+    store = set_up(case)
+    old = today(case, 3)
+    case.worker()
+    first = case.order("retention", "r1")
+    assert sorted(first["delete"]) == sorted(old[:2]) and first["keep"] == [old[2]], first
+    assert first["reasons"][old[0]] == ["displaced"] and "daily" in first["reasons"][old[2]]
+    assert sorted(first["tombstoned"]) == sorted(old[:2]) and first["purged"] == [] and first["applied"] is True
+    assert ids(store, "trash") == sorted(old[:2]) and ids(store, "backups") == [old[2]]
+    listed = {b["backup_id"]: b for b in case.backups()}
+    assert listed[old[0]]["tombstoned_at"] and listed[old[0]]["purge_after"] and not listed[old[2]]["tombstoned_at"]
+    assert "given up, to be purged after" in case.drworker("backups")
+    size = sum(p.stat().st_size for i in old[:2] for p in (store / "trash" / i).iterdir() if p.suffix == ".drb")
+    second = case.order("retention", "r2")
+    assert sorted(second["purged"]) == sorted(old[:2]) and second["tombstoned"] == [], second
+    assert second["freed_bytes"] == size and ids(store, "trash") == []
+    assert sorted(told(store, "purged")) == sorted(old[:2])
+    third = case.order("retention", "r3")
+    assert (third["delete"], third["tombstoned"], third["purged"]) == ([], [], []) and third["keep"] == [old[2]]
+    whole(case, store)
+    case.drworker("check", DATABASE_URL=None)
+
+
+def case_the_grace_time_is_kept(case):
+    store = set_up(case, RETENTION_GRACE_HOURS=1)
+    old = today(case, 2)
+    case.worker()
+    case.order("retention", "r1")
+    result = case.order("retention", "r2")
+    assert result["purged"] == [] and result["waiting"] == 1 and ids(store, "trash") == old[:1], result
+
+
+def case_a_dry_run_changes_nothing(case):
+    store = set_up(case)
+    old = today(case, 3)
+    case.worker()
+
+    def state():
+        files = {p.relative_to(store): p.stat().st_mtime_ns for folder in ("backups", "trash")
+                 for p in (store / folder).rglob("*")}
+        return files, [r for r in catalog(store) if r["type"] != "audit"]
+
+    before = state()
+    result = case.order("retention", "r", dry_run=True)
+    assert sorted(result["delete"]) == sorted(old[:2]) and result["tombstoned"] == [] and result["applied"] is False
+    assert state() == before
+    assert "2 would be given up; to do it: drproducer retention" in result["summary"], result
+    case.cli("retention", "--dry-run", "--wait", "--id", "again")
+    assert case.result("again", "done")["plan_hash"] == result["plan_hash"] and state() == before
+
+
+def read_lock(path):
+    """As a reader of another process holds it; kept until the file is closed."""
+    f = open(path, "rb")
+    fcntl.fcntl(f, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))  # F_OFD_SETLK
+    return f
+
+
+def case_who_reads_a_backup_keeps_it(case):
+    store = set_up(case)
+    old = today(case, 3)
+    case.worker()
+    reader = read_lock(store / "backups" / old[0] / "manifest.json")
+    result = case.order("retention", "r1")
+    assert "leased" in result["reasons"][old[0]] and old[0] in result["keep"] and result["tombstoned"] == [old[1]], result
+    reader.close()
+    reader = read_lock(store / "trash" / old[1] / "manifest.json")  # one that found it before it was given up
+    result = case.order("retention", "r2")
+    assert result["held"] == {old[1]: "leased"} and result["tombstoned"] == [old[0]] and result["purged"] == [], result
+    reader.close()
+    assert sorted(case.order("retention", "r3")["purged"]) == sorted(old[:2])
+
+
+def stopped_at(case, point, jid, lane="retention", **args):
+    """A worker that stops itself at a fault point while it runs this order."""
+    w = case.worker(DR_FAULT=f"{point}:stop", DR_LEASE_MS="120000", DR_LANES=lane)
+    case.push(lane, {"id": jid, "t": lane, "a": args})
+    dr.wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    return w
+
+
+def case_a_reader_that_comes_between_plan_and_act_keeps_it(case):
+    store = set_up(case)
+    old = today(case, 3)
+    w = stopped_at(case, "retention.tombstone.intent", "r")
+    reader = read_lock(store / "backups" / old[1] / "manifest.json")
+    w.send_signal(signal.SIGCONT)
+    case.until("r", "done")
+    result = case.result("r", "done")
+    assert result["spared"] == {old[1]: "in_use"} and result["tombstoned"] == [old[0]], result
+    assert old[1] in ids(store, "backups")
+    reader.close()
+
+
+def case_what_is_written_between_plan_and_act_counts(case):
+    """A pin, a new backup, a proof that fails: the plan is made again before anything goes."""
+    store = set_up(case)
+    old = today(case, 4)
+    w = stopped_at(case, "retention.tombstone.intent", "r1")
+    case.drworker("backups", "--pin", old[1], "--reason", "for the auditor")
+    w.send_signal(signal.SIGCONT)
+    case.until("r1", "done")
+    result = case.result("r1", "done")
+    assert result["spared"] == {old[1]: "pinned"} and sorted(result["tombstoned"]) == sorted([old[0], old[2]]), result
+    case.kill(w)
+    case.drworker("backups", "--unpin", old[1])
+    w = stopped_at(case, "retention.tombstone.intent", "r2")
+    new = made(case, (0, "scheduled", "damaged"))
+    w.send_signal(signal.SIGCONT)
+    case.until("r2", "done")
+    result = case.result("r2", "done")
+    assert result["delete"] == [old[1]] and result["tombstoned"] == [] and result["spared"] == {old[1]: "frozen"}, result
+    assert ids(store, "backups") == sorted([old[1], old[3], *new])
+
+
+def case_what_a_restore_reads_or_left_open_is_untouchable(case):
+    store = set_up(case)
+    case.worker(DR_LANES="backup,verify,retention")
+    taken = [scheduled(case, f"b{i}") for i in range(3)]
+    case.order("verify", "v", all=True)
+    restorer = stopped_at(case, "execute.restore.intent", "x", lane="execute", procedure_id="file_system_recovery",
+                          backup_id=taken[0])
+    result = case.order("retention", "r1")
+    assert {"leased", "journal"} <= set(result["reasons"][taken[0]]) and result["tombstoned"] == [taken[1]], result
+    case.kill(restorer)  # its lock is gone, its journal is open
+    result = case.order("retention", "r2")
+    assert "journal" in result["reasons"][taken[0]] and result["tombstoned"] == [], result
+    assert taken[0] in ids(store, "backups")
+
+
+def scheduled(case, jid):
+    (case.files / jid).write_text(jid)
+    return case.backup("files", jid, **{"class": "scheduled"})
+
+
+def case_pins(case):
+    store = set_up(case)
+    old = today(case, 3)
+    case.worker()
+    assert "pinned" in case.drworker("backups", "--pin", old[0], "--reason", "court case 12/26")
+    assert "so already" in case.drworker("backups", "--pin", old[0], "--reason", "court case 12/26")
+    listed = {b["backup_id"]: b for b in case.backups()}
+    assert listed[old[0]]["keep"] == ["pinned"] and listed[old[0]]["pin"]["reason"] == "court case 12/26", listed
+    assert "@" in listed[old[0]]["pin"]["actor"] and listed[old[0]]["pin"]["until"] is None
+    assert "pinned: court case 12/26" in case.drworker("backups")
+    result = case.order("retention", "r1")
+    assert result["reasons"][old[0]] == ["pinned"] and result["tombstoned"] == [old[1]], result
+    assert "pinned already" not in case.drworker("backups", "--unpin", old[0])
+    assert "is not pinned" in case.drworker("backups", "--unpin", old[0])
+    for words, code, says in [
+            (("--pin", old[0]), 2, "--reason"), (("--pin", old[0], "--reason", " "), 2, "--reason"),
+            (("--pin", old[0], "--reason", "a\tb"), 2, "control"),
+            (("--pin", old[0], "--reason", "x" * 257), 2, "256"),
+            (("--pin", old[0], "--reason", "x", "--until", "tomorrow"), 2, "--until"),
+            (("--pin", old[0], "--reason", "x", "--until", "2020-01-01T00:00:00Z"), 2, "over"),
+            (("--pin", "../../etc", "--reason", "x"), 2, "not the id"), (("--unpin", old[0], "--undelete", old[0]), 2, "one change"),
+            (("--unpin", old[0], "--reason", "x"), 2, "belong to --pin"), (("--pin",), 2, "--pin"),
+            (("--pin", "20260102T030405Z-files-aaaaaaaa", "--reason", "x"), 1, "no backup"),
+            (("--undelete", "20260102T030405Z-files-aaaaaaaa"), 1, "no backup"),
+            (("--pin", old[1], "--reason", "x"), 4, "--undelete")]:
+        error = case.drworker("backups", *words, code=code)
+        assert says in error, (words, error)
+    assert json.loads(case.drworker("backups", "--pin", old[0], "--reason", "again", "--until", "2099-01-01T00:00:00Z",
+                                    "--json"))["changed"] is True
+    assert "pinned until 2099-01-01 00:00: again" in case.drworker("backups")
+    case.drworker("backups", "--unpin", old[0])
+    assert case.order("retention", "r2")["tombstoned"] == [old[0]]
+    assert ids(store, "backups") == [old[2]]
+
+
+def case_undelete_brings_it_back_whole(case):
+    store = set_up(case, RETENTION_GRACE_HOURS=1)
+    case.worker()
+    before = {}
+    taken = []
+    for i in range(2):
+        taken.append(scheduled(case, f"b{i}"))
+        before[taken[i]] = trees.content(case.files) if hasattr(trees, "content") else None
+    case.order("verify", "v1", all=True)
+    assert case.order("retention", "r1")["tombstoned"] == taken[:1]
+    refused = case.order("execute", "x1", "refused", procedure_id="file_system_recovery", backup_id=taken[0])
+    assert "--undelete" in refused["error"]["message"] and taken[0] in refused["error"]["message"], refused
+    shutil.rmtree(case.files / "deep", ignore_errors=True)
+    assert "brought back" in case.drworker("backups", "--undelete", taken[0])
+    assert "not given up" in case.drworker("backups", "--undelete", taken[0])
+    assert ids(store, "backups") == sorted(taken) and ids(store, "trash") == []
+    assert case.order("verify", "v2", backup_id=taken[0])["bad"] == []
+    result = case.order("execute", "x2", procedure_id="file_system_recovery", backup_id=taken[0])
+    assert result["backup_id"] == taken[0] and not (case.files / "b1").exists() and (case.files / "b0").exists()
+    whole(case, store)
+
+
+def case_killed_at_every_point(case):
+    """Each point with the worker that follows: the plan's end is reached, what is kept verifies."""
+    store = set_up(case)
+    points = ["retention.plan.done", "publish.line", "publish.head", "trash.tombstone.record", "trash.tombstone.rename",
+              "retention.tombstone.done", "trash.purge.object", "trash.purge.data", "trash.purge.manifest",
+              "trash.purge.record", "retention.purge.done"]
+    given_up = []
+    for i, point in enumerate(points):
+        new = today(case, 2)
+        if "purge" in point:  # of what a healthy run gave up
+            healthy = case.worker()
+            assert new[0] in case.order("retention", f"before-{i}")["tombstoned"], point
+            case.kill(healthy, signal.SIGTERM)
+        before = ids(store, "trash")
+        w = case.worker(DR_FAULT=f"{point}:kill", DR_LEASE_MS="500")
+        case.push("retention", {"id": f"r{i}", "t": "retention", "a": {}})
+        assert w.wait(30) == -signal.SIGKILL, point
+        for b in case.backups():  # who only reads is not alarmed by what he finds
+            assert b["damaged"] is None, (point, b)
+        follower = case.worker(DR_LEASE_MS="500")
+        case.until(f"r{i}", "done", seconds=60)
+        case.kill(follower, signal.SIGTERM)
+        assert ids(store, "backups") == [new[1]], (point, ids(store, "backups"))
+        assert not set(before) & set(ids(store, "trash")), point
+        given_up += [new[0]]
+    follower = case.worker()
+    case.order("retention", "last")
+    assert ids(store, "trash") == []
+    for kind in ("tombstoned", "purged"):
+        assert len(told(store, kind)) == len(set(told(store, kind))), kind
+    assert set(given_up) <= set(told(store, "purged"))
+    whole(case, store)
+
+
+def case_undelete_killed_between_record_and_rename(case):
+    store = set_up(case)
+    old = today(case, 2)
+    case.worker()
+    case.order("retention", "r1")
+    for point in ("trash.undelete.record", "trash.undelete.rename"):
+        p = subprocess.run([dr.BIN_FAULTS / "drworker", "backups", "--undelete", old[0]], capture_output=True,
+                           env=case.environment(DR_FAULT=f"{point}:kill"))
+        assert p.returncode == -signal.SIGKILL, (point, p)
+        assert not [b for b in case.backups() if b["tombstoned_at"] or b["damaged"]]
+        assert case.order("verify", f"v-{point}", backup_id=old[0])["bad"] == []  # found where it was left
+        case.worker()  # its start puts the folder right
+        assert ids(store, "backups") == sorted(old) and ids(store, "trash") == [], point
+        assert case.order("retention", f"r-{point}")["tombstoned"] == [old[0]]
+    whole(case, store)
+
+
+def old_ones(case, days, count):
+    """So many backups of one day, all proven."""
+    return made(case, *[(days + (count - i) / 86400, "scheduled", "proven") for i in range(count)])
+
+
+def case_a_large_plan_waits_for_its_hash(case):
+    store = set_up(case, RETENTION_MAX_DELETE=2)
+    old = old_ones(case, 10, 5) + today(case, 1)
+    worker = case.worker()
+    error = case.order("retention", "r1", "refused")
+    plan = error["plan_hash"]
+    assert error["error"]["kind"] == "refused" and f"drproducer retention --plan {plan}" in error["error"]["message"], error
+    assert "max-delete" in error["confirm"] and sorted(error["delete"]) == sorted(old[:4])
+    assert error["tombstoned"] == [] and ids(store, "trash") == [] and len(ids(store, "backups")) == 6
+    assert told(store, "tombstoned") == []
+    unknown = case.order("retention", "r2", "refused", plan="0" * 64)
+    assert unknown["error"]["field"] == "a.plan" and "--dry-run" in unknown["error"]["message"], unknown
+    case.push("retention", {"id": "r3", "t": "retention", "a": {"plan": plan, "dry_run": True}})
+    assert b"exclude each other" in case.until("r3", "failed")["err"]
+    case.drworker("backups", "--pin", old[0], "--reason", "kept")  # an older plan: what both give up
+    case.cli("retention", "--plan", plan, "--wait", "--id", "r4")
+    result = case.result("r4", "done")
+    assert result["plan_hash"] != plan and sorted(result["tombstoned"]) == sorted(old[1:4]), result
+    assert ids(store, "trash") == sorted(old[1:4])
+    case.kill(worker, signal.SIGTERM)
+    more = old_ones(case, 20, 4)
+    case.worker()
+    plan = case.order("retention", "r5", dry_run=True)["plan_hash"]
+    assert sorted(case.order("retention", "r6", plan=plan)["tombstoned"]) == sorted(more[:3])
+    case.worker(RETENTION_MIN_KEEP=2)  # and another policy is no confirmation
+    whole(case, store)
+
+
+def case_another_policy_waits_for_its_hash(case):
+    store = set_up(case)
+    old = old_ones(case, 3, 1) + old_ones(case, 2, 1) + today(case, 2)
+    worker = case.worker()
+    plan = case.order("retention", "r1")["plan_hash"]
+    assert ids(store, "trash") == [old[2]]
+    case.kill(worker, signal.SIGTERM)
+    case.worker(RETENTION_DAILY_DAYS=1)
+    error = case.order("retention", "r2", "refused")
+    assert error["confirm"] == ["policy-changed"] and sorted(error["delete"]) == sorted(old[:2]), error
+    assert "other values" in case.order("retention", "r3", "refused", plan=plan)["error"]["message"]
+    assert sorted(case.order("retention", "r4", plan=error["plan_hash"])["tombstoned"]) == sorted(old[:2])
+    today(case, 1)
+    assert case.order("retention", "r5")["tombstoned"] == [old[3]]  # asked once
+
+
+def case_bad_variables_delete_nothing(case):
+    store = set_up(case)
+    old = today(case, 3)
+    for name, value, says in [("RETENTION_DAILY_DAYS", "", "0..3650"), ("RETENTION_DAILY_DAYS", "-1", "0..3650"),
+                              ("RETENTION_DAILY_DAYS", "99999999999999999999", "0..3650"),
+                              ("RETENTION_WEEKLY_WEEKS", "four", "0..520"), ("RETENTION_MIN_KEEP", "0", "1..1000"),
+                              ("RETENTION_GRACE_HOURS", "1e3", "0..8760"), ("RETENTION_KEEP_OLDEST", "maybe", "true nor false"),
+                              ("RETENTION_DAILY_DAY", "7", "RETENTION_DAILY_DAYS is meant")]:
+        p = case.worker(wait_up=False, **{name: value})
+        assert p.wait(30) == 2, (name, value)
+        text = p.log.read_text()
+        assert name in text and says in text and f"={value}" in text or "meant" in text, text
+    for i, (env, name, says) in enumerate([({"RETENTION_DAILY_DAYS": 0}, "RETENTION_DAILY_DAYS", "a policy without a rule"),
+                                           ({"RETENTION_TZ": "Mars/Olympus"}, "RETENTION_TZ", "Mars/Olympus"),
+                                           ({"RETENTION_TZ": "../../etc/passwd"}, "RETENTION_TZ", "passwd")]):
+        p = case.worker(**env)
+        result = case.order("retention", f"r{i}", "failed")
+        error = result["error"]
+        assert error["kind"] == "config" and error["field"] == name and says in error["message"] + error["value"], result
+        case.kill(p, signal.SIGTERM)
+    assert ids(store, "backups") == sorted(old) and ids(store, "trash") == []
+
+
+def case_two_workers_at_once(case):
+    store = set_up(case)
+    for _ in range(2):
+        case.worker()
+    given_up = []
+    for i in range(4):
+        given_up += today(case, 4)[:3]
+        case.push_many("retention", [{"id": f"r{i}-{k}", "t": "retention", "a": {}} for k in range(4)])
+        for k in range(4):
+            case.until(f"r{i}-{k}", "done", seconds=60)
+        results = [case.result(f"r{i}-{k}", "done") for k in range(4)]
+        done = [b for r in results for b in r["tombstoned"]]
+        assert len(done) == len(set(done)), done
+    case.order("retention", "last")
+    for kind in ("tombstoned", "purged"):
+        assert len(told(store, kind)) == len(set(told(store, kind))), kind
+    assert set(given_up) <= set(told(store, "purged")) and len(ids(store, "backups")) == 1
+    whole(case, store)
+
+
+def case_a_backup_of_the_future_stops_its_series(case):
+    store = set_up(case)
+    old = today(case, 3)
+    future = made(case, (-2, "scheduled", "proven"))
+    case.worker()
+    result = case.order("retention", "r1")
+    assert result["tombstoned"] == [] and "clock-anomaly" in result["reasons"][old[0]], result
+    assert "acknowledged" in case.drworker("backups", "--acknowledge", future[0])
+    assert sorted(case.order("retention", "r2")["tombstoned"]) == sorted(old[:2])
+    assert ids(store, "backups") == sorted([old[2], *future])
+
+
+if __name__ == "__main__":
+    sys.exit(dr.run(globals(), at_once=3))
