@@ -53,11 +53,11 @@ class Case:
         self.workers = 0
         self.start_redis()
 
-    def start_redis(self, *options):
+    def start_redis(self, *options, env=None):
         sock = self.dir / "redis.sock"
         self.redis_process = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.dir, "--save", "",
-             "--appendonly", "yes", "--logfile", self.dir / "redis.log", *options])
+             "--appendonly", "yes", "--logfile", self.dir / "redis.log", *options], env=env)
         self.processes.append(self.redis_process)
         self.url = f"unix://{sock}"
         self.r = redis.Redis(unix_socket_path=str(sock))

@@ -208,6 +208,8 @@ def configurations(s):
     yield "what nobody names stays a while", p.r.exists("{dr}:sched"), 1
     s.advance(1)
     p.r.hset("{dr}:schedlast", mapping={"s": "x", "s:passed": "y"})
+    p.seed(name="")
+    yield "and while a worker only asks the time", p.r.exists("{dr}:sched"), 1
     p.seed(since=1, name="")
     yield "then it goes", p.r.exists("{dr}:sched", "{dr}:schednext", "{dr}:schedseen", "{dr}:schedlast"), 0
     p = Plan(s)
@@ -224,6 +226,7 @@ def configurations(s):
     p.r.hset("{dr}:schedseen", mapping={"s": "junk", "t": "junk"})
     p.r.hset("{dr}:sched", mapping={"s": "junk"})
     yield "junk is replaced", p.seed()[3:5], [1, s.ms + HOUR]
+    p.seed(since=s.ms)
     yield "or goes", p.r.hkeys("{dr}:schedseen"), [b"s"]
 
 

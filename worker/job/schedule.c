@@ -14,7 +14,7 @@
 #include "worker/queue/schedule.h"
 
 enum {
-    SEED_EVERY_MS = 10000, /* heals what FLUSHALL took; a changed configuration is noticed */
+    SEED_TICKS = 2,        /* heals what FLUSHALL took; a changed configuration is noticed */
     HERD_MS = 500,         /* workers that wake for one slot come one after the other */
     AFTER_ERROR_MS = 1000, /* also how often it looks whether Redis is back */
     RECORD_DAYS = 14,
@@ -41,6 +41,7 @@ struct schedule_runner {
 static void wake(void *arg)
 {
     struct schedule_runner *r = arg;
+    r->seeded_ms = 0; /* what was written by the other clock is looked at again */
     if (r->nap)
         cancel_fire(r->nap, DR_E_CANCELLED, "clock");
 }
@@ -78,6 +79,7 @@ static enum dr_rc seed(struct schedule_runner *r, struct dr_err *err)
                    "a worker that was started later has another definition, which counts", NULL);
         e->warned = !e->seen.ours;
     }
+    dr_log(DR_LOG_DEBUG, "schedule.seed", NULL);
     r->seeded_ms = dr_clock_ms();
     r->generation = generation;
     return DR_OK;
@@ -177,7 +179,7 @@ static void serve(void *arg)
             continue;
         }
         if (!r->seeded_ms || r->generation != queue_generation(r->o.queue) ||
-            dr_clock_ms() - r->seeded_ms >= SEED_EVERY_MS)
+            dr_clock_ms() - r->seeded_ms >= SEED_TICKS * r->o.tick_ms)
             (void)seed(r, &err);
         if (!err.rc)
             (void)turn(r, &wait_ms, &err);

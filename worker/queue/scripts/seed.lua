@@ -3,7 +3,7 @@
 -- configurations the one that was started last counts, as long as somebody who has it is seen: so
 -- workers old and new do not fight during an update, and what nobody has any more goes.
 -- KEYS 1 sched 2 schednext 3 schedlast 4 schedseen (name -> since, seen, cron and zone)
--- ARGV 1 since when the caller has its configuration (0: from now on) 2 ms after which a
+-- ARGV 1 since when the caller has its configuration (0: from now on; nothing is removed) 2 ms after which a
 --      definition that nobody has shown counts as nobody's, then of each schedule: name, definition
 --      ('': off), cron and zone, first slot after now, slot that the caller knew as next (0: none)
 -- -> {OK, server ms, since, then of each: 1 the caller's definition stands | 0 another one, the slot
@@ -64,7 +64,7 @@ for i = 3, #ARGV, 5 do
   reply[#reply + 1] = call('HGET', KEYS[3], name) or ''
 end
 for name, s in pairs(seen) do
-  if not shown(s) then
+  if ARGV[1] ~= '0' and not shown(s) then
     call('HDEL', KEYS[1], name)
     call('ZREM', KEYS[2], name)
     call('HDEL', KEYS[3], name, name .. ':passed')
