@@ -14,6 +14,8 @@ enum {
     LIST_MAX = 40,  /* lines of one list */
     NAME_WIDTH = 36,
     STEP_WIDTH = 11,
+    STATUS_WIDTH = 14,
+    CHECK_WIDTH = 16,
     DEPTH_MAX = 16
 };
 
@@ -223,6 +225,30 @@ static void print_recovery(FILE *f, struct dr_pull res, struct dr_pull down)
     }
 }
 
+static void put_word(FILE *f, struct dr_pull map, const char *key, int width)
+{
+    size_t len = 0;
+    const unsigned char *s = text(map, key, &len);
+    put_padded(f, s, len, width);
+}
+
+/* One check a line, the status of the worst gate above them. */
+static void print_health(FILE *f, struct dr_pull res, struct dr_pull checks)
+{
+    size_t count = dr_pull_array(&checks, 1);
+    put_key(f, "health ", res, "status", "");
+    (void)fprintf(f, ", score %llu of 100\n", (unsigned long long)number(res, "score"));
+    for (size_t i = 0; i < count && i < LIST_MAX && !checks.bad; i++) {
+        (void)fputs("  ", f);
+        put_word(f, checks, "status", STATUS_WIDTH);
+        (void)fputc(' ', f);
+        put_word(f, checks, "name", CHECK_WIDTH);
+        put_key(f, " ", checks, "detail", "");
+        (void)fputc('\n', f);
+        dr_pull_skip(&checks, DEPTH_MAX);
+    }
+}
+
 static void print_error(FILE *f, struct dr_pull error)
 {
     put_key(f, "error: ", error, "kind", "");
@@ -256,6 +282,8 @@ void account_print(struct cmd *c, const char *id, FILE *out)
             print_dry_run(out, res, at);
         else if (find(res, "downtime_ms", &at))
             print_recovery(out, res, at);
+        else if (find(res, "checks", &at))
+            print_health(out, res, at);
         told = find(res, "error", &at);
         if (told)
             print_error(out, at);

@@ -118,6 +118,22 @@ void queue_tell(struct queue *q, const char *field, const void *bytes, size_t le
     queue_told_write(q);
 }
 
+enum dr_rc queue_tell_once(struct queue *q, const char *field, const void *bytes, size_t len,
+                           struct dr_err *err)
+{
+    char key[DR_KEY_MAX];
+    const char *argv[] = {"HSET", dr_key(&q->keys, key, "info", ""), field, bytes};
+    const size_t lens[] = {4, strlen(key), strlen(field), len};
+    redisReply *r = NULL;
+    q->fibers++; /* the queue is not at rest while this waits */
+    enum dr_rc rc = queue_conn_call(q->conn, 4, argv, lens, 0, NULL, &r, err);
+    q->fibers--;
+    if (!rc && r->type == REDIS_REPLY_ERROR)
+        rc = dr_fail(err, DR_E_REDIS, "info %s: %s", field, r->str);
+    freeReplyObject(r);
+    return rc;
+}
+
 void queue_told_free(struct queue *q)
 {
     while (q->told) {

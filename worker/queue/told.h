@@ -10,6 +10,9 @@ struct queue;
 
 /* A field, the same from every worker; copied. */
 void queue_tell(struct queue *q, const char *field, const void *bytes, size_t len);
+/* A field that is news, not a setting: written now and not again. In a fiber. */
+enum dr_rc queue_tell_once(struct queue *q, const char *field, const void *bytes, size_t len,
+                           struct dr_err *err) DR_MUST_CHECK;
 /* The catalog's head, which Redis witnesses: there it only rises. seq 0: none. */
 void queue_tell_head(struct queue *q, uint64_t seq, const char *sha256_hex);
 

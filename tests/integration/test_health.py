@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""health: each gate turned red by its real cause, and green again. The status is that of the worst gate."""
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import msgpack
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+
+import dr
+
+
+def health(case):
+    case.asked = getattr(case, "asked", 0) + 1
+    return case.order("health", f"health-{case.asked}")
+
+
+def checks(result):
+    return {c["name"]: c for c in result["checks"]}
+
+
+def gate(case, name):
+    return checks(health(case))[name]
+
+
+def until(case, name, status):
+    """Asks again until that gate stands so."""
+    return dr.wait(lambda: (lambda g: g if g["status"] == status else None)(gate(case, name)))
+
+
+def case_nothing_is_configured(case):
+    """A worker with no store and no database is not ill: there is nothing to judge."""
+    case.worker(DR_LANES="health,noop")
+    result = health(case)
+    stands = {c["name"]: c["status"] for c in result["checks"]}
+    assert (result["status"], result["score"]) == ("ok", 100), result
+    assert stands.pop("workers") == stands.pop("clock") == "ok"
+    assert set(stands.values()) == {"not_configured"}, stands
+
+
+def case_backups(case):
+    case.store(database=False, files=True)
+    case.worker()
+    result = health(case)
+    assert result["status"] == "critical" and result["outcome"] == "done"
+    stands = checks(result)
+    assert stands["backup-files"]["status"] == "critical" and stands["backup-full"]["status"] == "critical"
+    assert stands["backup-database"]["status"] == "not_configured"
+    assert "value" not in stands["backup-database"]
+    case.backup("files")
+    stands = checks(health(case))
+    assert stands["backup-files"]["status"] == stands["backup-full"]["status"] == "ok"
+    assert stands["backup-files"]["limit"] == 86400 and 0 <= stands["backup-files"]["value"] < 600
+    assert stands["proof"]["status"] == "ok" and stands["catalog"]["status"] == "ok"
+    assert stands["drill"]["status"] == "warning"  # young, but never rehearsed
+
+
+def case_stale_backup(case):
+    case.store(database=False, files=True, DR_RPO_FILES_S=1)
+    case.worker()
+    case.backup("files")
+    g = until(case, "backup-files", "critical")
+    assert g["value"] > 2 * g["limit"]
+    case.backup("files")
+    until(case, "backup-files", "ok")
+
+
+def case_damaged_backup(case):
+    store = case.store(database=False, files=True)
+    case.worker()
+    bid = case.backup("files")
+    victim = next((store / "backups" / bid).glob("files*.drb"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.chmod(0o600)
+    victim.write_bytes(data)
+    case.order("verify", "v", outcome="failed", backup_id=bid)
+    stands = checks(health(case))
+    assert stands["proof"]["status"] == "critical" and stands["proof"]["value"] == 1
+    assert stands["backup-files"]["status"] == "critical"
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    case.order("verify", "v2", backup_id=bid)
+    assert gate(case, "proof")["status"] == "ok"
+
+
+def case_catalog(case):
+    store = case.store(database=False, files=True)
+    case.worker()
+    case.backup("files")
+    log = store / "catalog/log/000001.jsonl"
+    good = log.read_bytes()
+    log.chmod(0o600)
+    log.write_bytes(good.replace(b'"files"', b'"filez"', 1) if b'"files"' in good else bytes([good[0] ^ 1]) + good[1:])
+    result = health(case)
+    assert checks(result)["catalog"]["status"] == "critical" and result["status"] == "critical"
+    log.write_bytes(good)
+    assert gate(case, "catalog")["status"] == "ok"
+
+
+def case_database(case):
+    case.store(files=False)
+    case.worker(DR_LANES="health")
+    g = gate(case, "database")
+    assert g["status"] == "ok" and "PostgreSQL" in g["detail"]
+    case.pg.stop()
+    g = gate(case, "database")
+    assert g["status"] == "critical"
+    case.pg.start()
+    assert gate(case, "database")["status"] == "ok"
+
+
+def case_reserve(case):
+    """Backups are refused before they start; the emergency backup of a recovery is what the reserve is for."""
+    case.store(database=False, files=True)
+    worker = case.worker()
+    case.backup("files")
+    assert gate(case, "disk")["status"] in ("ok", "warning")
+    case.kill(worker)
+    worker = case.worker(DR_DISK_RESERVE_BYTES=2**52)
+    g = gate(case, "disk")
+    assert g["status"] == "critical" and g["limit"] == 2**52
+    refused = case.order("backup", "b", outcome="refused", kind="files")
+    assert refused["error"]["reason"] == "disk-reserve" and [s["name"] for s in refused["steps"]] == ["prepare"]
+    done = case.order("execute", "e", procedure_id="file_system_recovery")
+    assert done["emergency_backup_id"]
+    case.kill(worker)
+    case.worker()
+    case.backup("files")
+    assert gate(case, "disk")["status"] in ("ok", "warning")
+
+
+def case_schedules(case):
+    case.worker(DR_LANES="health")
+    assert gate(case, "schedules")["status"] == "not_configured"
+    for late_s, status in ((200, "ok"), (400, "warning"), (4000, "critical")):
+        case.r.zadd("{dr}:schednext", {"nightly": int((time.time() - late_s) * 1000)})
+        g = gate(case, "schedules")
+        assert g["status"] == status and late_s <= g["value"] < late_s + 120, g
+    case.r.zadd("{dr}:schednext", {"nightly": int((time.time() + 60) * 1000)})
+    assert gate(case, "schedules")["status"] == "ok"
+
+
+def case_workers(case):
+    """Two that would fire other schedules."""
+    case.store(database=False, files=True)
+    case.worker(DR_LANES="health", DR_SCHEDULES=None)
+    assert gate(case, "workers")["status"] == "ok"
+    other = case.worker(DR_LANES="noop", DR_SCHEDULES="health=1 2 3 4 *")
+    g = gate(case, "workers")
+    assert (g["status"], g["value"]) == ("warning", 2), g
+    case.kill(other)
+    until(case, "workers", "ok")
+
+
+def case_signed_orders(case):
+    worker = case.worker(DR_LANES="health", DR_ALLOW_UNSIGNED="true")
+    result = health(case)
+    assert checks(result)["signed-orders"]["status"] == "warning" and result["status"] == "warning"
+    assert result["score"] == 83  # three of weight 1 count, one of them half
+    case.kill(worker)
+    keys = case.dir / "keys"
+    keys.write_text(case.cli("keys", "new", "ops", "operator"))
+    keys.chmod(0o600)
+    case.worker(DR_LANES="health", DR_SIGN_KEYS_FILE=keys)
+    assert gate(case, "signed-orders")["status"] == "ok"
+
+
+def case_key_slots(case):
+    case.store(database=False, files=True)
+    worker = case.worker()
+    g = gate(case, "key-slots")
+    assert (g["status"], g["value"], g["limit"]) == ("warning", 1, 2) and "add-recovery" in g["detail"]
+    case.drworker("keys", "add-recovery")
+    case.kill(worker)
+    case.worker()
+    g = gate(case, "key-slots")
+    assert g["status"] == "warning" and "recovery code" in g["detail"]  # there, but nobody has opened with it
+
+
+def case_open_recovery(case):
+    """A recovery whose worker died long ago, until somebody brings it to its end."""
+    store = case.store(database=False, files=True)
+    first = case.worker()
+    case.backup("files")
+    case.kill(first)
+    case.worker(DR_LANES="health")
+    victim = case.worker(DR_LANES="execute", DR_FAULT="execute.swap.intent:kill")
+    case.push("execute", {"id": "e", "t": "execute", "a": {"procedure_id": "file_system_recovery"}})
+    victim.wait(60)
+    g = gate(case, "open-runs")
+    assert g["status"] == "ok" and g["detail"].startswith("1 under way"), g
+    journal, = (store / "journal").glob("*.log")
+    os.utime(journal, (time.time() - 7200,) * 2)
+    g = gate(case, "open-runs")
+    assert g["status"] == "critical" and 7200 <= g["value"] < 7400
+    case.worker(DR_LANES="execute")
+    dr.wait(lambda: gate(case, "open-runs")["detail"] == "no recovery is under way")
+
+
+def case_clients_read_it(case):
+    """What the job found stands in `info`, in /metrics and in the words of drproducer."""
+    case.store(database=False, files=True)
+    case.worker()
+    result = health(case)
+    told = msgpack.unpackb(case.r.hget("{dr}:info", "health"))
+    assert {k: told[k] for k in ("status", "score", "checks")} == {k: result[k] for k in ("status", "score", "checks")}
+    assert abs(told["at"] / 1000 - time.time()) < 60
+    p = subprocess.run([case.bin / "drproducer", "health", "--wait"], capture_output=True, text=True, timeout=60,
+                       env={"PATH": os.environ["PATH"], "REDIS_URL": case.url})
+    assert p.returncode == 0, p
+    lines = (p.stdout + p.stderr).splitlines()
+    assert any(line.startswith("health critical, score ") for line in lines), lines
+    assert any(line.split()[:2] == ["critical", "backup-files"] for line in lines), lines
+    assert any(line.split()[:2] == ["not_configured", "database"] for line in lines), lines
+
+
+dr.run(globals(), at_once=4)
