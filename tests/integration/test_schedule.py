@@ -3,16 +3,21 @@
 import collections
 import json
 import pathlib
+import re
 import signal
 import sys
 
 import msgpack
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "lib"), str(ROOT / "fakes")]
 from clock import Clock, ms, slots  # noqa: E402
 from dr import run, wait  # noqa: E402
+from redis_proxy import LOSE, PASS, RedisProxy  # noqa: E402
 
 HOUR = 3_600_000
+OWN = re.findall(r'^SCHEDULE\("([^"]+)"', (ROOT.parent / "worker/job/schedules.def").read_text(), re.M)
+NONE = "|".join(name + "=off" for name in OWN)  # whatever tasks this version has
 
 
 class Plan:
@@ -22,7 +27,7 @@ class Plan:
         self.c, self.schedules, self.at, self.living = c, schedules, ms(begin), []
         c.store(database=False)
         self.clock = Clock(c, self.at)
-        self.text = "verify=off|" + "|".join(
+        self.text = NONE + "|" + "|".join(
             f"{name}={cron};zone={zone};lane=noop{more}" for name, (cron, zone) in schedules.items())
 
     def worker(self, **env):
@@ -170,6 +175,49 @@ def case_a_clock_that_was_ahead_does_not_silence(c):
     assert p.fired()[-1] == f"sched:hourly:{ms('2026-05-01T01:00:00')}"
 
 
+def case_lost_replies_of_seed_and_fire(c):
+    p = Plan(c, "2026-05-01T00:10:00", WEEK)
+    proxies = [RedisProxy(c.dir / f"p{i}", c.url.removeprefix("unix://")) for i in range(2) if not (c.dir / f"p{i}").mkdir()]
+    for proxy in proxies:
+        proxy.rule = lambda command, count: LOSE if command in ("fire", "seed") and count in (1, 2, 4) else PASS
+        p.worker(REDIS_URL=proxy.url)
+    wait(lambda: len(p.coming()) == len(WEEK))
+    p.until(ms("2026-05-01T06:10:00"))
+    assert all(proxy.acted for proxy in proxies)
+
+
+def case_keys_of_a_wrong_type(c):
+    """Nothing is written, jobs go on, and it goes on where it was once they are right again."""
+    p = Plan(c, "2026-05-01T00:10:00", WEEK)
+    worker, = p.begin(workers=1)
+    for key in "sched", "schednext", "schedlast", "q:noop", "ev", "stat":
+        name = "{dr}:" + key
+        kept = c.r.dump(name)
+        c.r.set(name, "junk")
+        said = worker.log.read_text().count("WRONGTYPE")
+        p.clock.set(p.at + HOUR)
+        wait(lambda: worker.log.read_text().count("WRONGTYPE") > said)
+        p.clock.set(p.at)
+        assert c.r.get(name) == b"junk", key
+        c.r.delete(name)
+        if kept:
+            c.r.restore(name, 0, kept)
+    p.settle()
+    p.until(ms("2026-05-01T02:10:00"))
+
+
+def case_a_full_redis_refuses_and_the_slot_comes_later(c):
+    p = Plan(c, "2026-05-01T00:10:00", {"s": ("0 * * * *", "UTC")})
+    worker, = p.begin(workers=1)
+    c.r.config_set("maxmemory", 1)
+    p.clock.set(ms("2026-05-01T01:00:01"))
+    wait(lambda: "OOM" in worker.log.read_text())
+    assert p.fired() == []
+    c.r.config_set("maxmemory", 0)
+    wait(lambda: c.done() == 1)
+    assert p.fired() == [f"sched:s:{ms('2026-05-01T01:00:00')}"]
+
+
 def case_misfires(c):
     """Nobody lives for five hours and a half."""
     hourly = ("0 * * * *", "UTC")
@@ -177,7 +225,7 @@ def case_misfires(c):
     p.schedules = dict.fromkeys(("once", "skip", "all", "late"), hourly)
     p.text = "|".join(f"{name}=0 * * * *;lane=noop;{more}" for name, more in {
         "once": "late=4h", "skip": "misfire=skip", "all": "misfire=all:3;overlap=queue;late=12h",
-        "late": "late=10m"}.items()) + "|verify=off"
+        "late": "late=10m"}.items()) + "|" + NONE
     first, = p.begin(workers=1)
     p.until(ms("2026-05-01T01:10:00"))
     c.kill(first, signal.SIGTERM)
@@ -202,7 +250,7 @@ def case_misfires(c):
 def case_overlap(c):
     p = Plan(c, "2026-05-01T00:10:30", {})
     p.schedules = dict.fromkeys(("skip", "queue"), ("* * * * *", "UTC"))
-    p.text = "|".join(f"{o}=* * * * *;lane=noop;overlap={o};args=sleep_ms=600000" for o in ("skip", "queue")) + "|verify=off"
+    p.text = "|".join(f"{o}=* * * * *;lane=noop;overlap={o};args=sleep_ms=600000" for o in ("skip", "queue")) + "|" + NONE
     worker, = p.begin(workers=1)
     eleven = ms("2026-05-01T00:11:00")
     for i in range(3):
@@ -220,9 +268,9 @@ def case_overlap(c):
 def case_configurations_that_differ(c):
     """An update by parts: the worker that was started later is right, as long as it lives."""
     p = Plan(c, "2026-05-01T00:10:00", {"s": ("0 * * * *", "UTC")})
-    old = p.worker(DR_SCHEDULES="s=0 * * * *;lane=noop")
+    old = p.worker(DR_SCHEDULES=NONE.replace("verify=off", "verify=;misfire=skip") + "|s=0 * * * *;lane=noop")
     wait(lambda: p.coming() == {b"s": ms("2026-05-01T01:00:00"), b"verify": ms("2026-05-01T03:15:00")})
-    p.text = "verify=off|s=* * * * *;lane=noop|extra=*/2 * * * *;lane=noop"
+    p.text = NONE + "|s=* * * * *;lane=noop|extra=*/2 * * * *;lane=noop"
     new = p.worker()
     wait(lambda: p.coming() == {b"s": ms("2026-05-01T00:11:00"), b"extra": ms("2026-05-01T00:12:00")})
     wait(lambda: "schedule.other" in old.log.read_text())
@@ -233,7 +281,7 @@ def case_configurations_that_differ(c):
     c.kill(new)
     p.clock.set(p.at + 100_000)  # nobody has shown them for longer than 90 s
     wait(lambda: p.coming() == {b"s": ms("2026-05-01T01:00:00"), b"verify": ms("2026-05-01T03:15:00")})
-    assert c.r.hgetall("{dr}:sched").keys() == {b"s", b"verify"}
+    assert {k for k, v in c.r.hgetall("{dr}:sched").items() if v} == {b"s", b"verify"}
 
 
 def case_bad_values(c):
@@ -255,6 +303,7 @@ def case_bad_values(c):
 def case_shown(c):
     """drworker: the configuration's, Redis or not. drproducer: what runs."""
     p = Plan(c, "2026-05-01T00:10:00", {"s": ("0 2 * * *", "Europe/Berlin")})
+    p.text = p.text.replace("backup-database=off|", "")
     text = {"DR_SCHEDULES": p.text}
     rows = {s["name"]: s for s in json.loads(c.drworker("schedule", "--json", **text))}
     assert rows["s"]["lane"] == "noop" and len(rows["s"]["next"]) == 3 and "last" not in rows["s"], rows["s"]
@@ -265,8 +314,9 @@ def case_shown(c):
     wait(lambda: c.done() == 1)
     rows = {s["name"]: s for s in json.loads(c.drworker("schedule", "--json", **text))}
     assert rows["s"]["last"]["slot"] == "2026-05-02T00:00:00.000Z" and rows["s"]["last"]["outcome"] == "done"
-    one, verify = json.loads(c.cli("schedule", "--json"))
-    assert verify == {"name": "verify", "off": True}
+    shown = json.loads(c.cli("schedule", "--json"))
+    one, = [s for s in shown if s["name"] == "s"]
+    assert {"name": "verify", "off": True} in shown and len(shown) == len(OWN), shown
     assert one["next"] == "2026-05-03T00:00:00.000Z" and one["last_job"] == f"sched:s:{ms('2026-05-02T00:00:00')}"
     assert one["zone"] == "Europe/Berlin" and one["late_by_ms"] == 0
     assert "2026-05-02T00:00" in c.drworker("schedule", **text) and "done" in c.cli("schedule")
@@ -288,16 +338,15 @@ def case_without_a_store_or_switched_off_nothing_is_fired(c):
 def case_forged_and_replayed_ids(c):
     """Only what the store's key has signed is taken under such an id; and it runs once."""
     p = Plan(c, "2026-05-01T00:10:00", {"s": ("0 * * * *", "UTC")})
-    now, body = p.at, {"id": "sched:s:1", "t": "noop", "iat": p.at, "exp": p.at + HOUR, "a": {}}
+    body = {"id": "sched:s:1", "t": "noop", "iat": p.at, "exp": p.at + HOUR, "a": {}}
     p.begin(workers=1)
-    c.r.config_set("notify-keyspace-events", "")
     c.push("noop", body)
     packed = msgpack.packb(body)
     c.push("noop", {"v": 1, "kid": "sched", "b": packed, "mac": bytes(32)})
     c.push("noop", {"v": 1, "kid": "ops", "b": packed, "mac": bytes(32)})
     wait(lambda: len(c.dead()) == 3)
     assert sorted(d["reason"] for d in c.dead()) == ["auth", "reserved-id", "reserved-id"], c.dead()
-    assert not c.r.exists("{dr}:job:sched:s:1") and now
+    assert not c.r.exists("{dr}:job:sched:s:1")
     with c.r.monitor() as seen:
         p.step(ms("2026-05-01T01:00:00"))
         wait(lambda: c.done() == 1)

@@ -1,5 +1,5 @@
-/* LD_PRELOAD for redis-server: its wall clock is moved by the nanoseconds in the file DR_CLOCK_FILE,
- * which a test maps too. The monotonic clock stays, so that its timers and blocked clients do. */
+/* LD_PRELOAD for redis-server: its wall clock is moved by the nanoseconds in DR_CLOCK_FILE, a file
+ * that a test maps too. The monotonic clock stays, so that its timers and blocked clients do. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
