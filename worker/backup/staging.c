@@ -63,8 +63,22 @@ static enum dr_rc try_new(struct staging *g, struct dr_err *err)
     return rc ? rc : wipe(g->dirfd, err);
 }
 
+static enum dr_rc open_folder(struct store *s, const char *folder, int *fd, struct dr_err *err)
+{
+    if (!folder[0])
+        return disk_open_dir(s->dirfd, "staging", fd, err);
+    *fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *fd < 0 ? dr_fail_errno(err, DR_E_IO, "%s", folder) : DR_OK;
+}
+
 enum dr_rc store_staging_new(struct store *s, const char *run, const char *ticket,
                              struct staging **out, struct dr_err *err)
+{
+    return store_staging_at(s, "", run, ticket, out, err);
+}
+
+enum dr_rc store_staging_at(struct store *s, const char *folder, const char *run,
+                            const char *ticket, struct staging **out, struct dr_err *err)
 {
     struct staging *g;
     if (strlen(run) != 16 || !is_part(run, 16) || !is_part(ticket, 24))
@@ -72,8 +86,9 @@ enum dr_rc store_staging_new(struct store *s, const char *run, const char *ticke
     g = dr_xalloc(sizeof *g);
     g->rootfd = g->dirfd = g->lockfd = -1;
     (void)snprintf(g->name, sizeof g->name, "%s.%s", run, ticket);
-    g->path = dr_xasprintf("%s/staging/%s", s->path, g->name);
-    enum dr_rc rc = disk_open_dir(s->dirfd, "staging", &g->rootfd, err);
+    g->path = folder[0] ? dr_xasprintf("%s/%s", folder, g->name)
+                        : dr_xasprintf("%s/staging/%s", s->path, g->name);
+    enum dr_rc rc = open_folder(s, folder, &g->rootfd, err);
     for (unsigned i = 0; !rc && g->lockfd < 0 && i < NEW_TRIES; i++)
         rc = try_new(g, err);
     if (!rc && g->lockfd < 0)
@@ -132,8 +147,14 @@ static enum dr_rc sweep_one(void *arg, const char *name, struct dr_err *err)
 
 enum dr_rc store_sweep_staging(struct store *s, unsigned *removed, struct dr_err *err)
 {
+    return store_sweep_staging_at(s, "", removed, err);
+}
+
+enum dr_rc store_sweep_staging_at(struct store *s, const char *folder, unsigned *removed,
+                                  struct dr_err *err)
+{
     struct sweep w = {.rootfd = -1};
-    enum dr_rc rc = disk_open_dir(s->dirfd, "staging", &w.rootfd, err);
+    enum dr_rc rc = open_folder(s, folder, &w.rootfd, err);
     if (!rc)
         rc = disk_each(w.rootfd, ".", sweep_one, &w, err);
     lock_drop(&w.rootfd);

@@ -50,6 +50,12 @@ enum dr_rc store_audit(struct store *s, unsigned *unrecorded, struct dr_err *err
 /* Staging folder of one delivery, locked as long as it lives. ticket: digits of the delivery. */
 enum dr_rc store_staging_new(struct store *s, const char *run, const char *ticket,
                              struct staging **out, struct dr_err *err) DR_MUST_CHECK;
+/* The same below another folder, "": the store's own. */
+enum dr_rc store_staging_at(struct store *s, const char *folder, const char *run,
+                            const char *ticket, struct staging **out,
+                            struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc store_sweep_staging_at(struct store *s, const char *folder, unsigned *removed,
+                                  struct dr_err *err);
 int staging_dirfd(const struct staging *g);
 const char *staging_path(const struct staging *g);
 void staging_free(struct staging *g); /* removes the folder unless it was published */
@@ -69,6 +75,10 @@ enum dr_rc store_find_job(struct store *s, const char *kind, const char *job_id,
 enum dr_rc store_append(struct store *s, const char *type, const char *backup_id,
                         const char *data_json, struct dr_err *err) DR_MUST_CHECK;
 
+/* Every catalog record of that type, oldest first; fn runs without any lock held. */
+enum dr_rc store_each_record(struct store *s, const char *type, catalog_fn *fn, void *arg,
+                             struct dr_err *err) DR_MUST_CHECK;
+
 /* results/<run>.msgpack: a result too long for Redis; written anew each time. */
 enum dr_rc store_keep_result(struct store *s, const char *run, const void *bytes, size_t len,
                              struct dr_err *err);
@@ -85,7 +95,9 @@ struct store_entry {
     int64_t t_start_ms, t_point_ms, t_end_ms;
     unsigned char manifest_sha256[32];
     int64_t verified_at_ms;                                 /* last proof; 0: never */
-    int64_t drilled_at_ms, offsite_at_ms, tombstoned_at_ms; /* 0: not */
+    int64_t drilled_at_ms, offsite_at_ms, tombstoned_at_ms; /* 0: not; drilled: that passed */
+    int64_t drill_tried_at_ms;                              /* last drill, passed or not */
+    bool drill_ok;                                          /* how that one ended */
     bool verified_ok, pinned, recorded;
     bool acknowledged; /* a person has seen that its time is wrong */
     bool deep;         /* proven again since it was published, and the last proof held */

@@ -135,6 +135,15 @@ static void fold_added(struct store *s, struct store_item *it, const struct cata
     it->entry.tombstoned_at_ms = 0;
 }
 
+/* A drill that failed proves nothing, but it is the last word. */
+static void fold_drilled(struct store_item *it, const struct catalog_record *r)
+{
+    it->entry.drill_tried_at_ms = r->at_ms;
+    it->entry.drill_ok = !r->has_ok || r->ok;
+    if (it->entry.drill_ok)
+        it->entry.drilled_at_ms = r->at_ms;
+}
+
 static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err *err)
 {
     struct store *s = arg;
@@ -151,7 +160,7 @@ static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err 
     else if (strcmp(r->type, "verified") == 0)
         fold_verified(it, r);
     else if (strcmp(r->type, "drilled") == 0)
-        it->entry.drilled_at_ms = r->at_ms;
+        fold_drilled(it, r);
     else if (strcmp(r->type, "offsite") == 0)
         it->entry.offsite_at_ms = r->at_ms;
     else if (strcmp(r->type, "tombstoned") == 0)
