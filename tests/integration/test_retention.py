@@ -223,7 +223,7 @@ def case_pins(case):
             (("--pin", old[0], "--reason", "x", "--until", "tomorrow"), 2, "--until"),
             (("--pin", old[0], "--reason", "x", "--until", "2020-01-01T00:00:00Z"), 2, "over"),
             (("--pin", "../../etc", "--reason", "x"), 2, "not the id"), (("--unpin", old[0], "--undelete", old[0]), 2, "one change"),
-            (("--unpin", old[0], "--reason", "x"), 2, "belong to --pin"), (("--pin",), 2, "--pin"),
+            (("--unpin", old[0], "--reason", "x"), 2, "takes no --reason"), (("--pin",), 2, "--pin"),
             (("--pin", "20260102T030405Z-files-aaaaaaaa", "--reason", "x"), 1, "no backup"),
             (("--undelete", "20260102T030405Z-files-aaaaaaaa"), 1, "no backup"),
             (("--pin", old[1], "--reason", "x"), 4, "--undelete")]:
@@ -380,6 +380,27 @@ def case_bad_variables_delete_nothing(case):
         assert error["kind"] == "config" and error["field"] == name and says in error["message"] + error["value"], result
         case.kill(p, signal.SIGTERM)
     assert ids(store, "backups") == sorted(old) and ids(store, "trash") == []
+
+
+def case_lost_manifests_stop_their_kind_until_a_person_decides(case):
+    store = set_up(case)
+    old = today(case, 4)
+    (store / "backups" / old[0] / "manifest.json").unlink()
+    shutil.rmtree(store / "backups" / old[1])
+    case.worker()
+    result = case.order("retention", "r1")
+    assert result["tombstoned"] == [] and "frozen" in result["reasons"][old[2]] and "unknown" in result["reasons"][old[0]], result
+    assert "needs --reason" in case.drworker("backups", "--give-up", old[0], code=2)
+    reader = read_lock(store / "backups" / old[3] / "manifest.json")
+    assert "being read" in case.drworker("backups", "--give-up", old[3], "--reason", "x", code=5)
+    reader.close()
+    for i in (0, 1):
+        assert "given up" in case.drworker("backups", "--give-up", old[i], "--reason", "the disk lost it")
+    assert "given up already" in case.drworker("backups", "--give-up", old[1], "--reason", "the disk lost it")
+    result = case.order("retention", "r2")
+    assert result["tombstoned"] == [old[2]] and sorted(result["purged"]) == sorted(old[:2]), result
+    case.drworker("check", DATABASE_URL=None)
+    whole(case, store)
 
 
 def case_two_workers_at_once(case):

@@ -66,6 +66,17 @@ enum dr_rc lock_take(int dirfd, const char *path, enum lock_kind kind, uint64_t 
     }
 }
 
+bool lock_is_shared(int dirfd, const char *path)
+{
+    struct flock f = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open_it(dirfd, path, LOCK_SHARED);
+    if (fd < 0)
+        return false;
+    bool shared = fcntl(fd, F_OFD_GETLK, &f) == 0 && f.l_type == F_RDLCK;
+    (void)close(fd);
+    return shared;
+}
+
 void lock_drop(int *fd)
 {
     if (*fd >= 0)

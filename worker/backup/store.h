@@ -100,6 +100,7 @@ struct store_entry {
     bool drill_ok;                                          /* how that one ended */
     bool verified_ok, pinned, recorded;
     bool acknowledged; /* a person has seen that its time is wrong */
+    bool by_hand;      /* given up by a person */
     bool deep;         /* proven again since it was published, and the last proof held */
     char source[48];   /* system identifier / major version of the server; "": not a database */
     char bad[32]; /* "", or why its manifest is not believed: then only id and kind are known */

@@ -69,7 +69,8 @@ static enum dr_rc is_recorded(struct store *s, const char *backup_id, bool *foun
 {
     (void)pthread_mutex_lock(&s->mutex);
     enum dr_rc rc = store_refresh(s, err);
-    *found = !rc && store_find(s, backup_id) != NULL;
+    const struct store_item *it = rc ? NULL : store_find(s, backup_id);
+    *found = it && !it->purged;
     (void)pthread_mutex_unlock(&s->mutex);
     return rc;
 }

@@ -110,6 +110,14 @@ static void fold_pin(struct store_item *it, const struct catalog_record *r)
     json_decref(data);
 }
 
+static void fold_tombstone(struct store_item *it, const struct catalog_record *r)
+{
+    json_t *data = strict_parse(r->data_json, strlen(r->data_json), NULL);
+    it->entry.tombstoned_at_ms = r->at_ms;
+    it->entry.by_hand = json_object_get(data, "actor") != NULL;
+    json_decref(data);
+}
+
 static void fold_policy(struct store *s, const struct catalog_record *r)
 {
     json_t *data = strict_parse(r->data_json, strlen(r->data_json), NULL);
@@ -164,7 +172,7 @@ static enum dr_rc fold(void *arg, const struct catalog_record *r, struct dr_err 
     else if (strcmp(r->type, "offsite") == 0)
         it->entry.offsite_at_ms = r->at_ms;
     else if (strcmp(r->type, "tombstoned") == 0)
-        it->entry.tombstoned_at_ms = r->at_ms;
+        fold_tombstone(it, r);
     else if (strcmp(r->type, "restored") == 0)
         it->entry.tombstoned_at_ms = 0;
     else if (strcmp(r->type, "purged") == 0)
@@ -329,7 +337,9 @@ struct unrecorded {
 static enum dr_rc one_folder(void *arg, const char *name, struct dr_err *err)
 {
     struct unrecorded *u = arg;
-    if (!names_is_backup_id(name) || store_find(u->store, name))
+    const struct store_item *it = names_is_backup_id(name) ? store_find(u->store, name) : NULL;
+    /* A purged one that lies here again was laid back from a copy. */
+    if (!names_is_backup_id(name) || (it && !it->purged))
         return DR_OK;
     return u->fn(u->arg, name, err);
 }

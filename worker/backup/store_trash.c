@@ -110,14 +110,24 @@ static enum dr_rc lock_manifest(struct act *a, struct dr_err *err)
     return rc ? dr_fail(err, rc, "%s/%s: %s", a->folder, a->id, why.msg) : DR_OK;
 }
 
+/* without: a folder without a manifest will do. Nobody can be reading it. */
+static enum dr_rc lock_if_there(struct act *a, bool without, struct dr_err *err)
+{
+    struct dr_err why = {0};
+    if (!a->folder || !lock_manifest(a, &why) ||
+        (without && why.rc == DR_E_NOT_FOUND && a->dirfd >= 0))
+        return DR_OK;
+    if (err && !err->rc)
+        *err = why;
+    return why.rc;
+}
+
 bool store_in_use(struct store *s, const char *backup_id)
 {
-    struct act a = {.store = s, .id = backup_id, .lock = -1, .dirfd = -1, .manifest = -1};
-    struct dr_err why = {0};
-    a.folder = lies_in(s, "backups", backup_id) ? "backups" : "trash";
-    (void)lock_manifest(&a, &why);
-    end(&a);
-    return why.rc == DR_E_LOCKED;
+    char path[PATH_BYTES + 16];
+    const char *folder = lies_in(s, "backups", backup_id) ? "backups" : "trash";
+    (void)snprintf(path, sizeof path, "%s/%s/manifest.json", folder, backup_id);
+    return lock_is_shared(s->dirfd, path);
 }
 
 /* ---- where a folder belongs ---- */
@@ -310,6 +320,12 @@ static void grounds_json(const struct trash_grounds *why, struct dr_buf *out)
     dr_buf_str(out, "{");
     if (why->plan)
         dr_buf_printf(out, "\"plan\":\"%s\"", why->plan);
+    if (why->actor) {
+        dr_buf_str(out, "\"actor\":");
+        dr_buf_json(out, why->actor, strlen(why->actor));
+        dr_buf_str(out, ",\"reason\":");
+        dr_buf_json(out, why->reason, strlen(why->reason));
+    }
     dr_buf_str(out, "}");
 }
 
@@ -319,16 +335,16 @@ static enum dr_rc give_up(struct act *a, const struct trash_grounds *why, struct
     enum dr_rc rc;
     if ((rc = unpinned(a, err)) || (rc = unmoved(a, why, err)) || (rc = put_right(a, err)))
         return rc;
-    if (!a->folder)
+    if (!a->folder && !why->actor)
         return dr_fail(err, DR_E_INTEGRITY, "backup %s is not in backups/", a->id);
-    if ((rc = not_needed(a, true, err)) || (rc = lock_manifest(a, err)) ||
+    if ((rc = not_needed(a, true, err)) || (rc = lock_if_there(a, why->actor != NULL, err)) ||
         (rc = still(a, why, err)))
         return rc;
     dr_buf_init(&data, DATA_MAX);
     grounds_json(why, &data);
     rc = record(a, why, "tombstoned", (const char *)data.data, err);
     dr_buf_fini(&data);
-    if (!rc && !(rc = fault_point("trash.tombstone.record", err)))
+    if (!rc && !(rc = fault_point("trash.tombstone.record", err)) && a->folder)
         rc = move(a->store, "backups", "trash", a->id, err);
     return rc ? rc : fault_point("trash.tombstone.rename", err);
 }
@@ -391,17 +407,12 @@ static enum dr_rc remove_all(struct act *a, uint64_t *freed, struct dr_err *err)
 static enum dr_rc purge(struct act *a, const struct trash_grounds *why, uint64_t *freed,
                         struct dr_err *err)
 {
-    struct dr_err gone = {0};
     char data[64];
     enum dr_rc rc;
+    /* Without a manifest: a purge that was cut off. */
     if ((rc = unpinned(a, err)) || (rc = unmoved(a, why, err)) || (rc = put_right(a, err)) ||
-        (rc = not_needed(a, false, err)))
+        (rc = not_needed(a, false, err)) || (rc = lock_if_there(a, true, err)))
         return rc;
-    /* Without a manifest: a purge that was cut off. Nobody can be reading it. */
-    if (a->folder && lock_manifest(a, &gone) && (gone.rc != DR_E_NOT_FOUND || a->dirfd < 0)) {
-        *err = gone;
-        return gone.rc;
-    }
     if ((rc = still(a, why, err)) || (a->folder && (rc = remove_all(a, freed, err))))
         return rc;
     (void)snprintf(data, sizeof data, "{\"bytes\":%llu}", (unsigned long long)*freed);

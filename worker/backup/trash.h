@@ -26,7 +26,10 @@ struct trash_grounds {
      * of somebody else: LOCKED, reason moved; decide again. Counts on with our own. NULL: whatever.
      */
     uint64_t *seq;
-    const char *plan; /* hash of the plan, for the record; NULL */
+    const char *plan; /* hash of the plan, for the record; NULL: by hand */
+    /* A person's own decision, and why: also what lost its manifest or its folder. NULL: a plan's
+     */
+    const char *actor, *reason;
     /* Asked last, with the catalog and the backup locked: anything but DR_OK keeps it. */
     enum dr_rc (*still)(void *arg, const char *backup_id, struct dr_err *err);
     void *arg;

@@ -1,5 +1,6 @@
-/* drworker backups --pin ID --reason TEXT [--until TIME] | --unpin ID | --undelete ID |
- * --acknowledge ID: what a person decides about one backup. Each may be repeated. */
+/* drworker backups --pin ID --reason TEXT [--until TIME] | --unpin ID | --give-up ID --reason TEXT
+ * |
+ * --undelete ID | --acknowledge ID: what a person decides about one backup. May be repeated. */
 #include "worker/cli/backups.h"
 
 #include <pwd.h>
@@ -12,6 +13,7 @@
 #include "worker/backup/store.h"
 #include "worker/backup/trash.h"
 #include "worker/cli/args.h"
+#include "worker/recovery/held.h"
 
 struct change {
     const char *id, *reason, *until;
@@ -31,6 +33,25 @@ static enum dr_rc unpin(struct change *x, struct dr_err *err)
     return store_unpin(x->store, x->id, x->actor, &x->done, err);
 }
 
+static enum dr_rc not_held(void *arg, const char *backup_id, struct dr_err *err)
+{
+    const struct change *x = arg;
+    struct held held;
+    if (held_read(store_dirfd(x->store), &held, err))
+        return err->rc;
+    bool needed = held_names(&held, backup_id);
+    held_free(&held);
+    return needed ? dr_fail(err, DR_E_REFUSED, "an open recovery needs backup %s", backup_id)
+                  : DR_OK;
+}
+
+static enum dr_rc give_up(struct change *x, struct dr_err *err)
+{
+    const struct trash_grounds why = {
+        .actor = x->actor, .reason = x->pin.reason, .still = not_held, .arg = x};
+    return store_tombstone(x->store, x->id, &why, &x->done, err);
+}
+
 static enum dr_rc undelete(struct change *x, struct dr_err *err)
 {
     return store_undelete(x->store, x->id, x->actor, &x->done, err);
@@ -44,12 +65,15 @@ static enum dr_rc acknowledge(struct change *x, struct dr_err *err)
 static const struct kind {
     const char *option, *done, *already;
     enum dr_rc (*fn)(struct change *x, struct dr_err *err);
+    bool reason;
 } kinds[] = {
-    {"--pin", "pinned: retention keeps it", "is pinned so already", set_pin},
-    {"--unpin", "not pinned any more", "is not pinned", unpin},
-    {"--undelete", "brought back from trash/", "is not given up", undelete},
+    {"--pin", "pinned: retention keeps it", "is pinned so already", set_pin, true},
+    {"--unpin", "not pinned any more", "is not pinned", unpin, false},
+    {"--give-up", "given up: --undelete brings it back until retention purges it",
+     "is given up already", give_up, true},
+    {"--undelete", "brought back from trash/", "is not given up", undelete, false},
     {"--acknowledge", "acknowledged: its time no longer stops retention", "is acknowledged already",
-     acknowledge},
+     acknowledge, false},
 };
 
 static void name_actor(char out[128])
@@ -69,11 +93,14 @@ static enum dr_rc refuse(struct dr_err *err, const char *option, const char *val
     return dr_err_field(err, option, value, strlen(value));
 }
 
-static enum dr_rc read_pin(struct change *x, struct dr_err *err)
+static enum dr_rc read_reason(struct change *x, const struct kind *k, struct dr_err *err)
 {
     const char *reason = x->reason;
+    if (!k->reason)
+        return reason ? dr_fail(err, DR_E_USAGE, "%s takes no --reason", k->option) : DR_OK;
     if (!reason)
-        return dr_fail(err, DR_E_USAGE, "--pin needs --reason TEXT: who comes later wants to know");
+        return dr_fail(err, DR_E_USAGE, "%s needs --reason TEXT: who comes later wants to know",
+                       k->option);
     size_t len = strlen(reason);
     if (len < 1 || len >= sizeof x->pin.reason || strspn(reason, " ") == len)
         return refuse(err, "--reason", reason, "not 1..256 bytes of text");
@@ -82,11 +109,18 @@ static enum dr_rc read_pin(struct change *x, struct dr_err *err)
     for (const char *p = reason; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return refuse(err, "--reason", reason, "holds a control character");
+    (void)snprintf(x->pin.reason, sizeof x->pin.reason, "%s", reason);
+    return DR_OK;
+}
+
+static enum dr_rc read_until(struct change *x, const struct kind *k, struct dr_err *err)
+{
+    if (x->until && k->fn != set_pin)
+        return dr_fail(err, DR_E_USAGE, "--until belongs to --pin");
     if (x->until && !dr_parse_time(x->until, &x->pin.until_ms))
         return refuse(err, "--until", x->until, "not a time as 2026-01-02T03:04:05Z");
     if (x->until && x->pin.until_ms <= dr_wall_ms())
         return refuse(err, "--until", x->until, "that time is over");
-    (void)snprintf(x->pin.reason, sizeof x->pin.reason, "%s", reason);
     (void)snprintf(x->pin.actor, sizeof x->pin.actor, "%s", x->actor);
     return DR_OK;
 }
@@ -98,9 +132,7 @@ static enum dr_rc change(struct change *x, const struct kind *k, const char *con
     name_actor(x->actor);
     if (!names_is_backup_id(x->id))
         return refuse(err, k->option, x->id, "not the id of a backup (`drworker backups`)");
-    if (k->fn == set_pin ? read_pin(x, err)
-                         : (x->reason || x->until) &&
-                               dr_fail(err, DR_E_USAGE, "--reason and --until belong to --pin"))
+    if (read_reason(x, k, err) || read_until(x, k, err))
         return err->rc;
     enum dr_rc rc = dr_config_load(config_file, &config, err);
     if (!rc)

@@ -151,6 +151,8 @@ static enum dr_rc asked_to_stop(const struct acting *a, struct dr_err *err)
 /* Kept for a reason that is no error of ours: its word. NULL: an error. */
 static const char *kept_for(const struct dr_err *why)
 {
+    if (why->rc == DR_E_EXISTS)
+        return "twin";
     return why->reason[0] && (why->rc == DR_E_LOCKED || why->rc == DR_E_REFUSED) ? why->reason
                                                                                  : NULL;
 }
@@ -185,7 +187,7 @@ static enum dr_rc tombstone_one(struct acting *a, const char *id, struct expiry_
                 *err = why;
                 return rc;
             }
-            spare(&d->spared, &d->spared_count, id, why.reason);
+            spare(&d->spared, &d->spared_count, id, kept_for(&why));
             dr_log_err(DR_LOG_INFO, "retention.spared", &why, "backup_id", id, NULL);
             return DR_OK;
         }
@@ -213,10 +215,10 @@ enum dr_rc expiry_tombstone(struct store *s, const struct expiry_terms *t,
 
 /* ---- purge ---- */
 
-/* Nothing is left of it but the record: there is nothing to plan. */
-static bool is_trace(const struct store_entry *e)
+/* No plan decides on it: nothing is left of it but the record, or a person gave it up. */
+static bool is_decided(const struct store_entry *e)
 {
-    return !e->series[0] && !e->bad[0];
+    return e->by_hand || (!e->series[0] && !e->bad[0]);
 }
 
 static enum dr_rc purge_one(struct acting *a, const char *id, struct expiry_done *d,
@@ -235,7 +237,7 @@ static enum dr_rc purge_one(struct acting *a, const char *id, struct expiry_done
             d->waiting++;
             return DR_OK;
         }
-        if (!is_trace(e) && (!v || v->keep)) {
+        if (!is_decided(e) && (!v || v->keep)) {
             spare(&d->held, &d->held_count, id, first_word(v));
             return DR_OK;
         }
@@ -252,7 +254,7 @@ static enum dr_rc purge_one(struct acting *a, const char *id, struct expiry_done
                 *err = why;
                 return rc;
             }
-            spare(&d->held, &d->held_count, id, why.reason);
+            spare(&d->held, &d->held_count, id, kept_for(&why));
             return DR_OK;
         }
         if (look_again(a, err))

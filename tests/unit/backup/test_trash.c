@@ -291,6 +291,65 @@ static void test_in_both_folders(void **state)
     kit_remove(path);
 }
 
+/* What a plan leaves alone, since nobody can tell what it was. */
+static void test_by_hand(void **state)
+{
+    (void)state;
+    char *path = kit_golden(), id[NAMES_ID_SIZE];
+    struct store *s = kit_open(path, STORE_WORK);
+    const struct trash_grounds hand = {.actor = "ops", .reason = "its \"disk\" died"};
+    uint64_t freed;
+    bool done;
+    for (unsigned lost = 0; lost < 3; lost++) {
+        char job[16];
+        (void)snprintf(job, sizeof job, "job-%u", lost);
+        make(s, job, id);
+        if (lost == 1)
+            kit_shell("rm '%s/backups/%s/manifest.json'", path, id);
+        if (lost == 2)
+            kit_shell("rm -r '%s/backups/%s'", path, id);
+        if (lost) {
+            struct dr_err err = {0};
+            assert_int_not_equal(store_tombstone(s, id, &nothing, &done, &err), DR_OK);
+        }
+        WORKS(store_tombstone(s, id, &hand, &done, ERR));
+        assert_true(done && entry_of(s, id).by_hand && !entry_of(s, id).bad[0]);
+        WORKS(store_purge(s, id, &nothing, INT64_MAX, &freed, &done, ERR));
+        assert_true(done && !lies(path, "trash", id) && !lies(path, "backups", id));
+    }
+    kit_shell("grep -q '\"actor\":\"ops\",\"reason\":\"its \\\\\"disk\\\\\" died\"' "
+              "'%s/catalog/log/000001.jsonl'",
+              path);
+    kit_check_open(s, 3);
+    store_close(s);
+    kit_remove(path);
+}
+
+/* From an off-site copy, say: it is a backup again. */
+static void test_laid_back_after_its_purge(void **state)
+{
+    (void)state;
+    char *path = kit_golden(), id[NAMES_ID_SIZE];
+    struct store *s = kit_open(path, STORE_WORK);
+    struct backup_handle *h = NULL;
+    uint64_t freed;
+    bool done;
+    make(s, "job-one", id);
+    kit_shell("cp -r '%s/backups/%s' '%s/copy'", path, id, path);
+    WORKS(store_tombstone(s, id, &nothing, &done, ERR));
+    WORKS(store_purge(s, id, &nothing, INT64_MAX, &freed, &done, ERR));
+    kit_shell("mv '%s/copy' '%s/backups/%s'", path, path, id);
+    assert_string_equal(entry_of(s, id).backup_id, id); /* seen at once, */
+    store_close(s);
+    s = kit_open(path, STORE_WORK); /* and recorded by the next start */
+    assert_true(entry_of(s, id).recorded);
+    WORKS(store_select(s, "files", NULL, id, 0, &h, ERR));
+    handle_close(h);
+    kit_check_open(s, 4);
+    store_close(s);
+    kit_remove(path);
+}
+
 /* ---- killed at every change ---- */
 
 static char victim[NAMES_ID_SIZE];
@@ -511,6 +570,8 @@ int main(void)
         cmocka_unit_test(test_what_others_are_built_upon),
         cmocka_unit_test(test_pins),
         cmocka_unit_test(test_in_both_folders),
+        cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_laid_back_after_its_purge),
         cmocka_unit_test(test_killed_while_giving_up),
         cmocka_unit_test(test_killed_between_record_and_rename),
         cmocka_unit_test(test_killed_while_bringing_back),
