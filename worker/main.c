@@ -50,7 +50,7 @@ struct worker {
     struct watch *watch;
     struct httpd_address listen;
     struct httpd *httpd;       /* NULL: off, or its address is taken */
-    struct takeover *takeover; /* NULL: no store, or lane execute is not served */
+    struct takeover *takeover; /* NULL: no store, or no lane that keeps journals is served */
 };
 
 static const char usage_text[] =
@@ -68,6 +68,7 @@ static const char usage_text[] =
     "input\n"
     "  audit show|verify  who ordered what and what came of it; the log's proof\n"
     "  schedule [--json]  the schedules: what they order, their next slots, their last run\n"
+    "  drills [--json]  recoveries that were rehearsed: how long they took, against the targets\n"
     "  check            everything a worker will need, one line each; changes nothing\n"
     "  --version, --help\n";
 
@@ -285,7 +286,8 @@ static int run(const struct cli *c)
     loop_lag_start(w.loop);
     watch_start(w.watch);
     serve(&w);
-    if (w.store && dispatch_serves(w.dispatch, "execute"))
+    if (w.store &&
+        (dispatch_serves(w.dispatch, "execute") || dispatch_serves(w.dispatch, "test-recovery")))
         w.takeover = takeover_start(&w.services, TAKEOVER_EVERY_MS);
     if (loop_run(w.loop) != 0)
         code = 1;
@@ -317,6 +319,7 @@ static const struct {
     {"run", run, false},
     {"config", cli_config, false},
     {"backups", cli_backups, true},
+    {"drills", cli_drills, false},
     {"check", cli_check, false},
     {"open", cli_open, true},
     {"keys", cli_keys, true},

@@ -16,6 +16,7 @@ int cli_open(const struct cli *c);
 int cli_keys(const struct cli *c);
 int cli_backups(const struct cli *c);
 int cli_audit(const struct cli *c);
+int cli_drills(const struct cli *c);
 int cli_check(const struct cli *c);
 int cli_retention_plan(const struct cli *c);
 int cli_schedule(const struct cli *c);

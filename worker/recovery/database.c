@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/config.h"
 #include "common/log.h"
 #include "common/wire/pack.h"
 #include "worker/backup/container.h"
@@ -14,20 +15,26 @@
 #include "worker/backup/names.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
+#include "worker/recovery/db_drill.h"
 #include "worker/recovery/db_dump.h"
 #include "worker/recovery/db_internal.h"
 #include "worker/recovery/steps.h"
 
 /* ---- select and prove ---- */
 
-static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
+static enum dr_rc series_of(struct recovery *r, char out[NAMES_SERIES_SIZE], struct dr_err *err)
 {
     const struct db *d = db_of(r);
-    char series[NAMES_SERIES_SIZE];
     if (db_conn_urls(r, err))
         return err->rc;
-    names_series("database", d->live, strlen(d->live), series);
-    return recovery_select(r, "database", series, err);
+    names_series("database", d->live, strlen(d->live), out);
+    return DR_OK;
+}
+
+static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
+{
+    char series[NAMES_SERIES_SIZE];
+    return series_of(r, series, err) ? err->rc : recovery_select(r, "database", series, err);
 }
 
 struct proving {
@@ -174,6 +181,8 @@ RECOVERY_STEP(start, db_after_start)
 RECOVERY_STEP(check, db_after_check)
 RECOVERY_STEP(close, close_run)
 RECOVERY_STEP(leave, leave)
+RECOVERY_STEP(self_test, db_drill_self_test)
+RECOVERY_STEP(remove, db_drill_remove)
 RECOVERY_UNDO(restore, db_after_undone)
 RECOVERY_UNDO(quiesce, db_swap_release)
 RECOVERY_UNDO(swap, db_swap_back)
@@ -219,6 +228,23 @@ static const struct job_step beside[] = {
     {"leave", 0, 0, run_leave, NULL},
     {0},
 };
+static const struct job_step drill[] = {
+    {"select", 1, 0, run_select, NULL},
+    {"prove", 20, 0, run_prove, NULL},
+    {"preflight", 1, 0, run_preflight, NULL},
+    {"restore", 56, 0, run_restore, NULL},
+    {"verify", 19, 0, run_verify, NULL},
+    /* Before properties: until then the scratch database is ours to write to. */
+    {"self_test", 1, 0, run_self_test, NULL},
+    {"properties", 1, 0, run_properties, NULL},
+    {"remove", 1, 0, run_remove, NULL},
+    {0},
+};
+
+static bool is_configured(const struct dr_config *config)
+{
+    return dr_config_secret(config, "DATABASE_URL")->len > 0;
+}
 
 static unsigned result(struct recovery *r, struct dr_buf *map)
 {
@@ -255,7 +281,14 @@ const struct recovery_procedure recovery_database = {
     .steps = steps,
     .plan = plan,
     .beside = beside,
+    .drill = drill,
+    .kind = "database",
+    .is_configured = is_configured,
+    .rto = "DR_RTO_DATABASE_S",
+    .rpo = "DR_RPO_DATABASE_S",
     .own_bytes = sizeof(struct db),
+    .series = series_of,
+    .evidence = db_drill_evidence,
     .settle = db_settle,
     .result = result,
     .fini = fini,

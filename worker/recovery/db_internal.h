@@ -66,7 +66,7 @@ struct db_names { /* roles and extensions that the dump's own SQL speaks of */
 
 struct db {
     struct dr_pg_url app, admin; /* DATABASE_URL; DATABASE_ADMIN_URL or the same */
-    char live[256], scratch[DB_NAME_MAX + 1], before[DB_NAME_MAX + 1];
+    char live[256], scratch[DB_NAME_MAX + 1], before[DB_NAME_MAX + 1], tool[256];
     const char *maintenance;
     struct pg_conn *lock; /* session in the maintenance database that holds the advisory lock */
     bool contended;       /* somebody else had it when we asked last: we do not wait again */

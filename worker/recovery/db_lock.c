@@ -36,7 +36,8 @@ static enum dr_rc try_lock(struct recovery *r, bool *got, struct dr_err *err)
 {
     struct db *d = db_of(r);
     char text[8];
-    const char *const params[] = {d->live, NULL};
+    /* A drill leaves live to those who need it: what it locks is its own. */
+    const char *const params[] = {r->order.drill ? d->scratch : d->live, NULL};
     if (db_conn_text(r, d->lock, text, sizeof text, err,
                      "SELECT pg_catalog.pg_try_advisory_lock("
                      "pg_catalog.hashtextextended('drworker:' || $1, 0))",

@@ -361,7 +361,11 @@ static enum dr_rc take_target(struct recovery *r, struct dr_err *err)
     for (;;) {
         char run[JOURNAL_RUN_BYTES + 1];
         struct dr_err why = {0};
-        if (db_lock_take(r, LOCK_WAIT_MS, err) || resolve_blocking(r, run, err))
+        if (db_lock_take(r, LOCK_WAIT_MS, err))
+            return err->rc;
+        if (r->order.drill)
+            return DR_OK;
+        if (resolve_blocking(r, run, err))
             return err->rc;
         if (!run[0])
             return DR_OK;
@@ -377,10 +381,24 @@ static enum dr_rc take_target(struct recovery *r, struct dr_err *err)
     }
 }
 
+/* What of live would have a recovery refused: for a drill a finding, it does without live. */
+static enum dr_rc check_target(struct recovery *r, struct dr_err *err)
+{
+    struct dr_err why = {0};
+    if (check_live(r, &why) == DR_OK && check_role(r, &why) == DR_OK)
+        return DR_OK;
+    if (!r->order.drill || why.rc != DR_E_PREFLIGHT) {
+        *err = why;
+        return why.rc;
+    }
+    (void)snprintf(r->obstacle, sizeof r->obstacle, "%.*s", (int)sizeof r->obstacle - 1, why.msg);
+    return DR_OK;
+}
+
 enum dr_rc db_preflight(struct recovery *r, struct dr_err *err)
 {
-    if (take_target(r, err) || check_server(r, err) || check_pooler(r, err) || check_live(r, err) ||
-        check_role(r, err) || db_expect_names(r, err) || check_roles(r, err) ||
+    if (take_target(r, err) || check_server(r, err) || check_pooler(r, err) ||
+        check_target(r, err) || db_expect_names(r, err) || check_roles(r, err) ||
         check_owner(r, err) || check_settings(r, err) || check_extensions(r, err) ||
         check_locale(r, err) || check_space(r, err))
         return err->rc;

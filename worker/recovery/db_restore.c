@@ -185,6 +185,7 @@ static enum dr_rc run_pg_restore(struct recovery *r, int fd, uint64_t bytes, str
                      major, "pg_restore", tool, err) ||
         pg_child_env_new(&d->admin, d->scratch, restore_options(d), &env, err))
         return err->rc;
+    (void)snprintf(d->tool, sizeof d->tool, "%.*s", (int)sizeof d->tool - 1, tool);
     const int keep[] = {fd, env->keep_fds[0], -1};
     (void)snprintf(file, sizeof file, "/proc/self/fd/%d", fd);
     (void)snprintf(jobs, sizeof jobs, "--jobs=%d", (int)JOBS);

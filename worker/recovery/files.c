@@ -23,6 +23,14 @@ struct fs *fs_of(struct recovery *r)
 
 /* ---- select and prove ---- */
 
+static enum dr_rc series_of(struct recovery *r, char out[NAMES_SERIES_SIZE], struct dr_err *err)
+{
+    (void)r;
+    (void)err;
+    names_series("files", NULL, 0, out);
+    return DR_OK;
+}
+
 static enum dr_rc select_backup(struct recovery *r, struct dr_err *err)
 {
     char series[NAMES_SERIES_SIZE];
@@ -110,6 +118,8 @@ RECOVERY_STEP(start, fs_after_start)
 RECOVERY_STEP(check, fs_after_check)
 RECOVERY_STEP(close, close_run)
 RECOVERY_STEP(leave, leave)
+RECOVERY_STEP(self_test, fs_drill_self_test)
+RECOVERY_STEP(remove, fs_drill_remove)
 RECOVERY_UNDO(preflight, fs_stage_undone)
 RECOVERY_UNDO(quiesce, fs_swap_release)
 RECOVERY_UNDO(swap, fs_swap_back)
@@ -144,6 +154,17 @@ static const struct job_step beside[] = {
     {"leave", 0, 0, run_leave, NULL},
     {0},
 };
+static const struct job_step drill[] = {
+    {"select", 1, 0, run_select, NULL},       {"prove", 25, 0, run_prove, NULL},
+    {"preflight", 1, 0, run_preflight, NULL}, {"restore", 46, 0, run_restore, NULL},
+    {"verify", 24, 0, run_verify, NULL},      {"self_test", 1, 0, run_self_test, NULL},
+    {"remove", 2, 0, run_remove, NULL},       {0},
+};
+
+static bool is_configured(const struct dr_config *config)
+{
+    return dr_config_str(config, "BACKUP_FILES_PATHS")[0] != 0;
+}
 
 static unsigned result(struct recovery *r, struct dr_buf *map)
 {
@@ -165,6 +186,7 @@ static void fini(struct recovery *r)
 {
     struct fs *f = fs_of(r);
     swap_close(f->swap);
+    fs_drill_fini(f);
     fs_index_fini(f);
     for (unsigned i = 0; i < f->loss.name_count; i++)
         free(f->loss.names[i]);
@@ -177,7 +199,14 @@ const struct recovery_procedure recovery_files = {
     .steps = steps,
     .plan = plan,
     .beside = beside,
+    .drill = drill,
+    .kind = "files",
+    .is_configured = is_configured,
+    .rto = "DR_RTO_FILES_S",
+    .rpo = "DR_RPO_FILES_S",
     .own_bytes = sizeof(struct fs),
+    .series = series_of,
+    .evidence = fs_drill_evidence,
     .settle = fs_settle,
     .result = result,
     .fini = fini,

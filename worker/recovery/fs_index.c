@@ -18,6 +18,17 @@ static void note_owner(uint32_t *list, unsigned *count, uint32_t id, bool *many)
         list[(*count)++] = id;
 }
 
+/* What a drill damages a copy of. */
+static void note_probe(struct fs *f, const struct pipe_file *p)
+{
+    if (p->type != 'f' || !p->has_sha256 || !p->size || (f->probe_path && p->size >= f->probe_size))
+        return;
+    free(f->probe_path);
+    f->probe_path = dr_xstrndup((const char *)p->path.data, p->path.len);
+    f->probe_size = p->size;
+    memcpy(f->probe_sha256, p->sha256, sizeof f->probe_sha256);
+}
+
 static void note_file(struct fs *f, const struct pipe_file *p)
 {
     f->entries++;
@@ -34,6 +45,7 @@ static void note_file(struct fs *f, const struct pipe_file *p)
     for (unsigned i = 0; i < p->xattr_count; i++)
         if (p->xattrs[i].name.len > 9 && memcmp(p->xattrs[i].name.data, "security.", 9) == 0)
             f->has_capability = true;
+    note_probe(f, p);
     if (f->wants_known)
         fs_known_add(&f->known, p);
 }

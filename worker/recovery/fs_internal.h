@@ -58,12 +58,31 @@ struct fs {
     struct prove_sums proven;
     uint64_t prove_ms, stage_ms, verified_files, verified_bytes;
     struct fs_loss loss;
+    /* A drill's own: the scratch folder, and the smallest file with content. */
+    struct staging *scratch;
+    const char **at; /* scratch roots, NULL-ended; NULL: the roots themselves */
+    char *probe_path;
+    uint64_t probe_size;
+    unsigned char probe_sha256[32];
     char *report; /* dry run: msgpack pairs */
     size_t report_len;
     unsigned report_pairs;
 };
 
 struct fs *fs_of(struct recovery *r);
+
+/* fs_drill.c: a drill's scratch trees, in pool threads but for the steps. */
+enum dr_rc fs_drill_begin(struct recovery *r, struct dr_err *err) DR_MUST_CHECK; /* the intent */
+enum dr_rc fs_drill_open(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;  /* f->at */
+/* What live would have a recovery refused for; goes to r->obstacle. */
+void fs_drill_look(struct recovery *r);
+/* Removes what the journal says that a dead drill made. */
+enum dr_rc fs_drill_sweep(struct recovery *r, struct cancel *cancel,
+                          struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc fs_drill_self_test(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc fs_drill_remove(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+void fs_drill_evidence(struct recovery *r, json_t *into, json_t *lists);
+void fs_drill_fini(struct fs *f);
 
 /* fs_index.c: what the index says. */
 enum dr_rc fs_index_record(void *arg, const char *object, const struct index_record *rec,
@@ -95,6 +114,9 @@ enum dr_rc fs_walk(const struct fs_walk *w, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_preflight(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_stage(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_stage_verify(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+/* A root as it was read again against the one of the backup. */
+enum dr_rc fs_stage_compare(const struct fs_root *root, const struct pipe_root *found,
+                            bool ignore_owner, struct dr_err *err) DR_MUST_CHECK;
 /* Undo of fs_stage: removes what never was live. */
 enum dr_rc fs_stage_undone(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc fs_swap_quiesce(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;

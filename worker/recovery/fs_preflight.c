@@ -107,29 +107,45 @@ static bool space_at(const char *path, struct statvfs *v)
 /* Roots of one file system share its space. */
 static enum dr_rc check_space(const struct fs *f, struct dr_err *err)
 {
+    const char *const *paths = f->at ? f->at : f->paths;
     for (unsigned i = 0; i < f->root_count; i++) {
         struct statvfs here, there;
         uint64_t bytes = 0, inodes = 0;
-        if (!space_at(f->roots[i].path, &here))
+        if (!space_at(paths[i], &here))
             return dr_fail_errno(err, DR_E_PREFLIGHT, "root %s", f->roots[i].path);
         for (unsigned k = 0; k < f->root_count; k++) {
-            if (!space_at(f->roots[k].path, &there) || there.f_fsid != here.f_fsid)
+            if (!space_at(paths[k], &there) || there.f_fsid != here.f_fsid)
                 continue;
             bytes += f->roots[k].bytes + f->roots[k].entries * BLOCK;
             inodes += f->roots[k].entries;
         }
         bytes += bytes / 100 * FREE_PERCENT;
         if ((uint64_t)here.f_bavail * here.f_frsize < bytes)
-            return dr_fail(
-                err, DR_E_NO_SPACE, "root %s: %llu MB free, %llu MB are needed beside the old tree",
-                f->roots[i].path, (unsigned long long)here.f_bavail * here.f_frsize >> 20,
-                (unsigned long long)(bytes >> 20) + 1);
+            return dr_fail(err, DR_E_NO_SPACE,
+                           "root %s: %llu MB free, %llu MB are needed for the tree", paths[i],
+                           (unsigned long long)here.f_bavail * here.f_frsize >> 20,
+                           (unsigned long long)(bytes >> 20) + 1);
         if (here.f_files && here.f_favail < inodes)
             return dr_fail(err, DR_E_NO_SPACE, "root %s: %llu inodes free, %llu are needed",
-                           f->roots[i].path, (unsigned long long)here.f_favail,
-                           (unsigned long long)inodes);
+                           paths[i], (unsigned long long)here.f_favail, (unsigned long long)inodes);
     }
     return DR_OK;
+}
+
+/* A drill restores into scratch; what it finds of live is a finding. */
+static enum dr_rc drill_item(struct recovery *r, struct dr_err *err)
+{
+    struct fs *f = fs_of(r);
+    struct dr_err why = {0};
+    if (check_content(f, err) || check_owners(f, err) || fs_drill_open(r, err) ||
+        check_space(f, err))
+        return err->rc;
+    fs_drill_look(r);
+    if (!r->obstacle[0] && (check_mounts(f, &why) || store_apart(r->env->store, f->paths, &why)))
+        (void)snprintf(r->obstacle, sizeof r->obstacle, "%.*s", (int)sizeof r->obstacle - 1,
+                       why.msg);
+    const struct swap_spec spec = {.roots = f->at, .run = r->run, .create = true};
+    return swap_open(&spec, &f->swap, err);
 }
 
 static enum dr_rc preflight_item(void *item, struct cancel *cancel, struct dr_err *err)
@@ -140,6 +156,8 @@ static enum dr_rc preflight_item(void *item, struct cancel *cancel, struct dr_er
         .roots = f->paths, .run = r->run, .create = !r->order.dry_run, .look = r->order.dry_run};
     unsigned missing = 0;
     (void)cancel;
+    if (r->order.drill)
+        return drill_item(r, err);
     if (check_content(f, err) || check_owners(f, err) || check_mounts(f, err) ||
         store_apart(r->env->store, f->paths, err) || check_space(f, err) ||
         swap_open(&spec, &f->swap, err) || swap_check(f->swap, err))
@@ -166,7 +184,7 @@ static enum dr_rc read_options(struct recovery *r, struct dr_err *err)
 enum dr_rc fs_preflight(struct recovery *r, struct dr_err *err)
 {
     int64_t end = dr_clock_ms() + LOCK_WAIT_MS;
-    if (read_options(r, err))
+    if (read_options(r, err) || (r->order.drill && fs_drill_begin(r, err)))
         return err->rc;
     for (;;) {
         struct dr_err why = {0};

@@ -8,6 +8,7 @@
 #include "worker/backup/container.h"
 #include "worker/backup/handle.h"
 #include "worker/backup/store.h"
+#include "worker/core/fault.h"
 #include "worker/core/pool.h"
 #include "worker/pipe/extract.h"
 #include "worker/pipe/tree.h"
@@ -114,6 +115,22 @@ enum dr_rc fs_stage(struct recovery *r, struct dr_err *err)
 
 /* ---- verify ---- */
 
+enum dr_rc fs_stage_compare(const struct fs_root *root, const struct pipe_root *found,
+                            bool ignore_owner, struct dr_err *err)
+{
+    /* The fault makes the comparison blind: the self-test of a drill has to find that out. */
+    if (memcmp(found->content, root->content, sizeof root->content) != 0 &&
+        fault_point("recovery.compare.blind", &(struct dr_err){0}) == DR_OK)
+        return dr_fail(err, DR_E_INTEGRITY, "root %s: the staged content is not the backup's",
+                       root->path);
+    if (!ignore_owner && memcmp(found->meta, root->meta, sizeof root->meta) != 0)
+        return dr_fail(err, DR_E_INTEGRITY,
+                       "root %s: owners, modes, times or attributes of the staged tree are not "
+                       "the backup's; DR_RESTORE_OWNER=ignore accepts them",
+                       root->path);
+    return DR_OK;
+}
+
 static enum dr_rc on_root(void *arg, const struct pipe_root *p, struct dr_err *err)
 {
     struct fs *f = arg;
@@ -122,15 +139,7 @@ static enum dr_rc on_root(void *arg, const struct pipe_root *p, struct dr_err *e
         if (p->path.len != strlen(root->path + 1) ||
             memcmp(p->path.data, root->path + 1, p->path.len) != 0)
             continue;
-        if (memcmp(p->content, root->content, sizeof root->content) != 0)
-            return dr_fail(err, DR_E_INTEGRITY, "root %s: the staged content is not the backup's",
-                           root->path);
-        if (!f->ignore_owner && memcmp(p->meta, root->meta, sizeof root->meta) != 0)
-            return dr_fail(err, DR_E_INTEGRITY,
-                           "root %s: owners, modes, times or attributes of the staged tree are not "
-                           "the backup's; DR_RESTORE_OWNER=ignore accepts them",
-                           root->path);
-        return DR_OK;
+        return fs_stage_compare(root, p, f->ignore_owner, err);
     }
     return dr_fail(err, DR_E_BUG, "a root that the backup does not name");
 }

@@ -343,10 +343,17 @@ static enum dr_rc settle_point(struct recovery *r, struct dr_err *err)
     return undo(r, err);
 }
 
+static enum dr_rc drill_item(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    return fs_drill_sweep(item, cancel, err);
+}
+
 enum dr_rc fs_settle(struct recovery *r, struct dr_err *err)
 {
     enum dr_rc rc = DR_OK;
     bool point = recovery_find_intent(r, "quiesce") != NULL;
+    if (r->order.drill)
+        return pool_run_long(r->env->pool, drill_item, r, NULL, err);
     if (point)
         rc = settle_point(r, err);
     else if (recovery_pending(r, "restore"))

@@ -207,6 +207,8 @@ bool recovery_read_closed(struct recovery *r)
 {
     const json_t *end = journal_last(r->journal, "run-closed", NULL);
     const json_t *kept = json_object_get(end, "kept_old");
+    if (r->order.drill)
+        return false; /* it left nothing: the message may have it again */
     if (!outcome_by_name(json_string_value(json_object_get(end, "outcome")), &r->outcome))
         return false;
     if (r->outcome != JOB_DONE && r->outcome != JOB_PARTIAL && !recovery_find_intent(r, "quiesce"))
@@ -300,10 +302,11 @@ static enum dr_rc open_run(struct recovery *r, struct dr_err *err)
                        "an earlier delivery was interrupted: %s", r->summary);
     }
     return append(r, "run-open",
-                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:b}", "job", r->job_id, "mid", r->mid,
-                            "ticket", r->ticket, "procedure", r->procedure->id, "backup",
+                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:b,s:b}", "job", r->job_id, "mid",
+                            r->mid, "ticket", r->ticket, "procedure", r->procedure->id, "backup",
                             r->order.backup_id, "actor", recovery_text(job_actor(r->job)), "reason",
-                            recovery_text(r->order.reason), "no_swap", r->order.no_swap),
+                            recovery_text(r->order.reason), "no_swap", r->order.no_swap, "drill",
+                            r->order.drill),
                   err);
 }
 
@@ -313,7 +316,8 @@ enum dr_rc recovery_begin(struct recovery *r, struct dr_err *err)
         return dr_fail(err, DR_E_CONFIG,
                        "BACKUP_DIRECTORY is not set: there is nothing to recover "
                        "from");
-    dr_run_name(r->env->ns, r->job_id, r->run);
+    if (!r->order.drill) /* a drill of several procedures has a run for each */
+        dr_run_name(r->env->ns, r->job_id, r->run);
     (void)snprintf(r->services.fence, sizeof r->services.fence, "%s", r->ticket);
     (void)snprintf(r->services.run, sizeof r->services.run, "%s", r->run);
     if (services_load(&r->services, r->env->loop, r->env->config, r->procedure->services, err))
@@ -336,6 +340,7 @@ enum dr_rc recovery_adopt(struct recovery *r, struct dr_err *err)
     (void)snprintf(r->run, sizeof r->run, "%s", journal_run(j));
     (void)snprintf(r->services.fence, sizeof r->services.fence, "%s", r->ticket);
     (void)snprintf(r->services.run, sizeof r->services.run, "%s", r->run);
+    r->order.drill = json_is_true(json_object_get(open, "drill"));
     r->own = dr_xalloc(r->procedure->own_bytes);
     r->kept_old = json_array();
     r->began_ms = dr_clock_ms();

@@ -16,39 +16,17 @@
 #include "common/err.h"
 #include "worker/job/job.h"
 #include "worker/recovery/journal.h"
+#include "worker/recovery/procedures.h"
 #include "worker/recovery/services.h"
 
 struct backup_handle;
 struct recovery;
 
-struct recovery_procedure {
-    const char *id;                /* procedure_id of the order */
-    const char *services;          /* DR_SERVICES_DATABASE or DR_SERVICES_FILES */
-    const struct job_step *steps;  /* the whole run */
-    const struct job_step *plan;   /* dry_run */
-    const struct job_step *beside; /* no_swap */
-    size_t own_bytes;              /* zeroed memory at recovery.own */
-    /* The journal is open and locked, r->journal holds its records. Looks at the world and
-     * - without an intent to quiesce: removes what the run left beside live, writes step-undone,
-     *   leaves r->settled false: the run may start over;
-     * - with one, nothing committed: undoes, settled, outcome JOB_FAILED;
-     * - committed: finishes (JOB_DONE) or swaps back (JOB_ROLLED_BACK), settled.
-     * The caller closes the journal of a settled run. An error means that observation was
-     * impossible: nothing was decided, it is asked again later. */
-    enum dr_rc (*settle)(struct recovery *r, struct dr_err *err);
-    /* Own pairs of the result map (interface.md, section 5); how many. May be NULL. */
-    unsigned (*result)(struct recovery *r, struct dr_buf *map);
-    void (*fini)(struct recovery *r); /* frees what own owns; copes with zeroes */
-};
-extern const struct recovery_procedure *const recovery_procedures[]; /* ended by NULL */
-const struct recovery_procedure *recovery_find(const char *id);
-/* Field `procedures` of info: [{id, steps: [{name, destructive}]}], msgpack. */
-void recovery_procedures_pack(struct dr_buf *out);
-
 struct recovery_order {
     char backup_id[80]; /* or "latest" */
     int64_t before_ms;  /* 0: no limit */
     bool dry_run, no_swap, keep_newer;
+    bool drill; /* everything in scratch, nothing of live is locked, nothing stays */
     char reason[1025], actor[129];
 };
 
@@ -76,6 +54,9 @@ struct recovery {
     uint64_t downtime_total_ms, downtime_services_ms; /* ours = total - services */
     uint64_t total_ms;                                /* of a run that another delivery closed */
     char emergency_id[80], emergency_why[256];
+    /* Of a drill: why a recovery would be refused now, though the backup restores; and what the
+     * injected damage met with. */
+    char obstacle[256], self_test[256];
     json_t *kept_old; /* array of {"what","until" (null: no expiry),"note"} */
 };
 
