@@ -287,6 +287,7 @@ static void test_records_are_reflected(void **state)
     kit_shell("mv '%s/trash/%s' '%s/backups/'", path, files, path);
     assert_int_equal(store_append(s, "restored", files, NULL, &err), DR_OK);
     assert_int_equal(store_append(s, "unpinned", newest, NULL, &err), DR_OK);
+    kit_shell("rm -r '%s/backups/%s'", path, oldest);
     assert_int_equal(store_append(s, "purged", oldest, NULL, &err), DR_OK);
     assert_int_equal(store_append(s, "of a later version", oldest, NULL, &err), DR_OK);
     assert_int_equal(store_list(s, &list, &count, &err), DR_OK);
