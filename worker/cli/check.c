@@ -12,7 +12,9 @@
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/core/pool.h"
+#include "worker/job/schedule_set.h"
 #include "worker/queue/conn.h"
+#include "worker/task/tasks.h"
 
 enum { THREADS = 2, REDIS_WAIT_MS = 5000, DETAIL_MAX = 4096 };
 
@@ -91,6 +93,25 @@ static enum dr_rc check_keys(struct check *c, struct dr_buf *detail, struct dr_e
     return DR_OK;
 }
 
+static enum dr_rc check_schedules(struct check *c, struct dr_buf *detail, struct dr_err *err)
+{
+    struct schedule_set *set = NULL;
+    unsigned on = 0;
+    if (schedule_set_load(c->config, task_table, &set, err))
+        return err->rc;
+    for (unsigned i = 0; i < set->count; i++)
+        on += !set->at[i].off;
+    c->skipped = set->none || !dr_config_str(c->config, "BACKUP_DIRECTORY")[0];
+    if (c->skipped)
+        dr_buf_printf(detail, "none are served: %s",
+                      set->none ? "DR_SCHEDULES=off" : "no BACKUP_DIRECTORY");
+    else
+        dr_buf_printf(detail, "%u served, %u off (drworker schedule lists them)", on,
+                      set->count - on);
+    schedule_set_free(set);
+    return DR_OK;
+}
+
 static const struct check_item {
     const char *name;
     check_fn *fn;
@@ -106,6 +127,7 @@ static const struct check_item {
     {"restore preflight", check_restore},
     {"files", check_files},
     {"config files", check_config_files},
+    {"schedules", check_schedules},
 };
 
 /* The worst first: what is broken, then what is refused, then what may come back by itself. */
