@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import clock  # noqa: E402
 import dr  # noqa: E402
 import trees  # noqa: E402
 
@@ -433,6 +434,50 @@ def case_a_backup_of_the_future_stops_its_series(case):
     assert "acknowledged" in case.drworker("backups", "--acknowledge", future[0])
     assert sorted(case.order("retention", "r2")["tombstoned"]) == sorted(old[:2])
     assert ids(store, "backups") == sorted([old[2], *future])
+
+
+def case_a_clock_that_is_wrong_by_a_day_deletes_nothing(case):
+    store = set_up(case)
+    old = today(case, 3)
+    case.worker()
+    assert case.order("retention", "r1", dry_run=True)["delete"]
+    for i, hours in enumerate((24, -24)):
+        redis = clock.Clock(case, clock.ms(datetime.datetime.now(clock.UTC).replace(tzinfo=None).isoformat()) + hours * 3600000)
+        result = case.order("retention", f"r2-{i}", "refused")
+        assert ("behind" if hours > 0 else "ahead of") in result["error"]["message"] and result["tombstoned"] == [], result
+        result = case.order("retention", f"r3-{i}", dry_run=True)
+        assert result["delete"] == [] and "clock-anomaly" in result["reasons"][old[0]], result
+        redis.map.close()
+    assert ids(store, "backups") == sorted(old) and ids(store, "trash") == []
+
+
+def case_ten_days_under_the_default_policy(case):
+    """Redis and worker live through ten days: what is given up can be taken back for 72 hours, then it is gone."""
+    store = case.store(database=False, files=True)
+    now = clock.ms("2026-05-01T02:00:00")
+    day = clock.Clock(case, now)
+    # A worker too slow to be asked between two steps must not lose its jobs to the leap.
+    case.worker(LD_PRELOAD=day.env["LD_PRELOAD"], DR_CLOCK_FILE=day.env["DR_CLOCK_FILE"], DR_LEASE_MS="600000")
+    taken = {}
+    for n in range(10):
+        for hour in (2, 14):
+            day.set(now + (n * 24 + hour - 2) * 3600000)
+            bid = scheduled(case, f"b{n}-{hour}")
+            assert bid.startswith(f"202605{n + 1:02d}T{hour:02d}"), bid
+            taken[bid] = day.now()
+        case.order("verify", f"v{n}", all=True)
+        case.order("retention", f"r{n}")
+    at = {kind: {r["backup_id"]: clock.ms(r["at"][:-1]) for r in catalog(store) if r["type"] == kind}
+          for kind in ("tombstoned", "purged")}
+    live = ids(store, "backups")
+    # The oldest, the last of its ISO week, of the last seven days the last, of the last 48 hours all.
+    assert [b[6:11] for b in live] == ["01T02", "03T14", "04T14", "05T14", "06T14", "07T14", "08T14",
+                                       "09T02", "09T14", "10T02", "10T14"], live
+    for bid, when in at["purged"].items():
+        assert when - at["tombstoned"][bid] >= 72 * 3600000, bid
+    assert set(at["tombstoned"]) - set(at["purged"]) == set(ids(store, "trash")), at
+    assert len(at["purged"]) >= 3 and set(taken) == set(live) | set(at["tombstoned"])
+    whole(case, store)
 
 
 if __name__ == "__main__":

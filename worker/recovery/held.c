@@ -33,11 +33,15 @@ static void read_one(const struct journal *j, struct held *h)
         chosen = add(h, text(data, "backup")) || chosen;
         (void)add(h, text(data, "emergency"));
     }
-    const char *procedure = text(journal_last(j, "run-open", NULL), "procedure");
-    if (chosen || !procedure)
+    const json_t *open = journal_last(j, "run-open", NULL);
+    const char *procedure = text(open, "procedure");
+    if (chosen || !open)
         return;
-    h->database = h->database || strcmp(procedure, "file_system_recovery") != 0;
-    h->files = h->files || strcmp(procedure, "database_recovery") != 0;
+    bool database = procedure && strcmp(procedure, "database_recovery") == 0;
+    bool files = procedure && strcmp(procedure, "file_system_recovery") == 0;
+    h->database = h->database || !files;
+    h->files = h->files || !database;
+    h->all = h->all || !(database || files);
 }
 
 enum dr_rc held_read(int store_dirfd, struct held *out, struct dr_err *err)
@@ -73,6 +77,8 @@ static bool is_kind(const char *backup_id, const char *kind)
 
 bool held_names(const struct held *h, const char *backup_id)
 {
+    if (h->all)
+        return true;
     if ((h->database && (is_kind(backup_id, "database") || is_kind(backup_id, "full"))) ||
         (h->files && (is_kind(backup_id, "files") || is_kind(backup_id, "full"))))
         return true;

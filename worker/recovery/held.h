@@ -11,7 +11,7 @@
 struct held {
     char (*ids)[64];
     size_t count;
-    bool database, files; /* all of that kind */
+    bool database, files, all; /* of that kind; of any */
 };
 /* NEEDS_HUMAN: a journal cannot be read, so nobody knows what it needs. */
 enum dr_rc held_read(int store_dirfd, struct held *out, struct dr_err *err) DR_MUST_CHECK;
