@@ -2,6 +2,7 @@
 """health: each gate turned red by its real cause, and green again. The status is that of the worst gate."""
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -174,11 +175,16 @@ def case_key_slots(case):
     worker = case.worker()
     g = gate(case, "key-slots")
     assert (g["status"], g["value"], g["limit"]) == ("warning", 1, 2) and "add-recovery" in g["detail"]
-    case.drworker("keys", "add-recovery")
-    case.kill(worker)
-    case.worker()
+    code = re.search(r"DRK1-\S+", case.drworker("keys", "add-recovery")).group(0)
     g = gate(case, "key-slots")
     assert g["status"] == "warning" and "recovery code" in g["detail"]  # there, but nobody has opened with it
+    case.kill(worker)
+    case.worker(DR_RECOVERY_CODE=code)
+    case.backup("files")
+    case.order("test-recovery", "drill", procedure_id="file_system_recovery")
+    stands = checks(health(case))
+    assert (stands["key-slots"]["status"], stands["key-slots"]["value"]) == ("ok", 2), stands["key-slots"]
+    assert stands["drill"]["status"] == "ok" and "last drill" in stands["drill"]["detail"]
 
 
 def case_open_recovery(case):

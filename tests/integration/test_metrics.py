@@ -1,9 +1,6 @@
 #!/usr/bin/env python3
 """/metrics, /healthz, /readyz: what they say, and who cannot disturb the worker through them."""
-import json
-import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -16,16 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import dr
 import exposition
 from exposition import exchange, get, scrape
-
-PROJECT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def listening(worker):
-    """Where it says that it listens."""
-    for line in worker.log.read_text().splitlines():
-        if '"http.listen"' in line:
-            return json.loads(line)["at"]
-    return None
+from monitored import listening
 
 
 def start(case, **env):
@@ -44,7 +32,7 @@ def case_jobs_are_counted(case):
     assert m("drworker_jobs_ended_total", lane="noop", outcome="done") == 0
     assert m("drworker_redis_up") == 1 and m("drworker_redis_reconnects_total") == 0
     for i in range(3):
-        case.order("noop", f"n{i}", sleep_ms=60)
+        case.order("noop", f"n{i}", sleep_ms=70)
     m = scrape(where)
     assert m("drworker_jobs_ended_total", lane="noop", outcome="done") == 3
     assert m("drworker_job_duration_seconds_count", lane="noop") == 3

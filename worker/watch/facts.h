@@ -31,7 +31,7 @@ struct facts_series {
 };
 
 struct facts_drill { /* the newest drill of a procedure */
-    char procedure[33];
+    char procedure[40];
     bool ok;
     int64_t at_ms;
     uint64_t rto_ms, rto_target_ms, rpo_s, rpo_target_s;

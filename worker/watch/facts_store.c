@@ -5,10 +5,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "common/buf.h"
 #include "common/clock.h"
+#include "worker/backup/disk.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/space.h"
 #include "worker/backup/store.h"
+#include "worker/recovery/drill.h"
 #include "worker/recovery/journal.h"
 #include "worker/watch/facts.h"
 
@@ -28,16 +31,93 @@ static int64_t head_time(struct store *s)
                : 0;
 }
 
-static void look_at_keys(struct store *s, struct facts_store *f)
+/* Slots that somebody has opened the keyring with: this worker at its start, or a drill with the
+ * recovery code, which the catalog remembers. */
+struct slots {
+    char id[KEYRING_SLOTS_MAX][24];
+    bool proven[KEYRING_SLOTS_MAX];
+    unsigned count;
+};
+
+/* Records of ours, signed: a slot is named by its quoted id. */
+static enum dr_rc note_proven(void *arg, const struct catalog_record *r, struct dr_err *err)
 {
-    const struct keyring *k = store_keys(s);
-    struct keyring_slot_view v;
-    f->key_slots = keyring_slots(k);
-    f->key_slots_proven = 0;
-    for (unsigned i = 0; i < f->key_slots; i++) {
-        keyring_slot_view(k, i, &v);
-        f->key_slots_proven += v.opened;
+    struct slots *all = arg;
+    (void)err;
+    if (!r->data_json || !strstr(r->data_json, "\"proven\""))
+        return DR_OK;
+    for (unsigned i = 0; i < all->count; i++) {
+        char quoted[32];
+        (void)snprintf(quoted, sizeof quoted, "\"%s\"", all->id[i]);
+        if (strstr(r->data_json, quoted))
+            all->proven[i] = true;
     }
+    return DR_OK;
+}
+
+/* The keyring as it stands on disk may have more slots than the one this worker opened. */
+static enum dr_rc look_at_keys(struct store *s, struct facts_store *f, struct dr_err *err)
+{
+    struct dr_buf json;
+    struct keyring *now = NULL;
+    struct keyring_slot_view v;
+    struct slots all = {0};
+    dr_buf_init(&json, KEYRING_JSON_MAX);
+    enum dr_rc rc = disk_read(store_dirfd(s), "keyring.json", &json, err);
+    if (!rc)
+        rc = keyring_renew(store_keys(s), json.data, json.len, &now, err);
+    dr_buf_fini(&json);
+    if (rc)
+        return rc;
+    for (; all.count < keyring_slots(now) && all.count < KEYRING_SLOTS_MAX; all.count++) {
+        keyring_slot_view(now, all.count, &v);
+        (void)snprintf(all.id[all.count], sizeof all.id[0], "%s", v.id);
+        all.proven[all.count] = v.opened;
+    }
+    keyring_free(now);
+    rc = store_each_record(s, "keys", note_proven, &all, err);
+    f->key_slots = all.count;
+    f->key_slots_proven = 0;
+    for (unsigned i = 0; i < all.count; i++)
+        f->key_slots_proven += all.proven[i];
+    return rc;
+}
+
+static bool has_drill(const struct facts_store *f, const char *procedure)
+{
+    for (unsigned i = 0; i < f->drill_count; i++)
+        if (strcmp(f->drills[i].procedure, procedure) == 0)
+            return true;
+    return false;
+}
+
+static uint64_t known(int64_t n)
+{
+    return n > 0 ? (uint64_t)n : 0;
+}
+
+static enum dr_rc look_at_drills(struct store *s, struct facts_store *f, struct dr_err *err)
+{
+    struct drill_line *lines = NULL;
+    size_t count = 0;
+    f->drill_count = 0;
+    if (drill_history(s, false, &lines, &count, err))
+        return err->rc;
+    for (size_t i = 0; i < count && f->drill_count < FACTS_DRILLS; i++) { /* newest first */
+        const struct drill_line *l = &lines[i];
+        if (has_drill(f, l->procedure))
+            continue;
+        struct facts_drill *d = &f->drills[f->drill_count++];
+        *d = (struct facts_drill){.ok = l->ok,
+                                  .at_ms = l->at_ms,
+                                  .rto_ms = known(l->rto_ms),
+                                  .rto_target_ms = known(l->rto_target_ms),
+                                  .rpo_s = known(l->rpo_s),
+                                  .rpo_target_s = known(l->rpo_target_s)};
+        (void)snprintf(d->procedure, sizeof d->procedure, "%s", l->procedure);
+    }
+    free(lines);
+    return DR_OK;
 }
 
 static void look_at_disk(struct store *s, const struct dr_config *c, struct facts_disk *d)
@@ -89,6 +169,8 @@ static enum dr_rc look_at_backups(struct store *s, struct facts_store *f, struct
         return err->rc;
     facts_fold(f, list, count);
     free(list);
+    if (look_at_drills(s, f, err) || look_at_keys(s, f, err))
+        return err->rc;
     store_head(s, &head);
     f->head_seq = head.seq;
     f->head_mtime_ns = head_ns;
@@ -99,7 +181,6 @@ static enum dr_rc look_at_backups(struct store *s, struct facts_store *f, struct
 void facts_look_at_store(struct store *s, const struct dr_config *c, struct facts_store *f)
 {
     struct dr_err err = {0};
-    look_at_keys(s, f);
     look_at_disk(s, c, &f->disk);
     bool ok = !look_at_backups(s, f, &err) && !look_at_runs(s, f, &err);
     (void)snprintf(f->why, sizeof f->why, "%s", ok ? "" : err.msg);

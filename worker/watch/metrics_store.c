@@ -122,7 +122,7 @@ static void tell_drills(const struct facts_store *f, struct dr_buf *b, int64_t n
         {"drworker_drill_rto_target_seconds", "What it shall be at the most."},
         {"drworker_drill_rpo_seconds", "Age of the data it restored."},
         {"drworker_drill_rpo_target_seconds", "What it shall be at the most."},
-        {"drworker_drill_ok", "1: it restored and met its targets."},
+        {"drworker_drill_ok", "1: it restored, and what it restored was what had been backed up."},
         {"drworker_drill_age_seconds", "How long ago the last drill was."},
     };
     for (size_t i = 0; i < sizeof drill_families / sizeof drill_families[0] && f->drill_count;
