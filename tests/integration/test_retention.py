@@ -360,6 +360,24 @@ def case_another_policy_waits_for_its_hash(case):
     assert case.order("retention", "r5")["tombstoned"] == [old[3]]  # asked once
 
 
+def case_only_an_operator_gives_up(case):
+    store = set_up(case)
+    old = today(case, 2)
+    path = case.dir / "keys"
+    path.write_text(case.cli("keys", "new", "ops", "operator") + case.cli("keys", "new", "app", "app"))
+    path.chmod(0o600)
+    case.worker(DR_SIGN_KEYS_FILE=path, DR_ALLOW_UNSIGNED="false")
+    for kid, jid in (("app", "a1"), (None, "u1")):
+        signing = {"DR_SIGN_KEYS_FILE": str(path), "DR_SIGN_KID": kid} if kid else {}
+        case.cli("retention", "--id", jid, env=signing)
+        dr.wait(lambda: [d for d in case.dead() if d["jid"] == jid and d["reason"] == "auth"])
+        case.cli("retention", "--dry-run", "--wait", "--id", jid + "-dry", env=signing)
+        assert case.result(jid + "-dry", "done")["delete"] == old[:1]
+    assert ids(store, "trash") == []
+    case.cli("retention", "--wait", "--id", "o1", env={"DR_SIGN_KEYS_FILE": str(path), "DR_SIGN_KID": "ops"})
+    assert case.result("o1", "done")["tombstoned"] == old[:1] == ids(store, "trash")
+
+
 def case_bad_variables_delete_nothing(case):
     store = set_up(case)
     old = today(case, 3)
@@ -402,6 +420,33 @@ def case_lost_manifests_stop_their_kind_until_a_person_decides(case):
     assert result["tombstoned"] == [old[2]] and sorted(result["purged"]) == sorted(old[:2]), result
     case.drworker("check", DATABASE_URL=None)
     whole(case, store)
+
+
+@dr.needs_root
+def case_a_full_disk_is_made_room_on(case):
+    store = set_up(case)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", store], check=True)
+    try:
+        old = today(case, 2)
+        worker = case.worker()
+        assert case.order("retention", "r1")["tombstoned"] == [old[0]]
+        new = today(case, 2)
+        with open(store / "full", "wb", buffering=0) as f:
+            try:
+                while True:
+                    f.write(bytes(4096))
+            except OSError:
+                pass
+        result = case.order("retention", "r2")
+        assert result["purged"] == [old[0]] and sorted(result["tombstoned"]) == sorted([old[1], new[0]]), result
+        assert b"retention.no_room" in worker.log.read_bytes()
+        (store / "full").unlink()
+        whole(case, store)
+    finally:
+        for p in case.processes:
+            if p.poll() is None:
+                case.kill(p)
+        subprocess.run(["umount", "-l", store], check=True)
 
 
 def case_two_workers_at_once(case):

@@ -92,15 +92,23 @@ enum dr_rc check_directory(struct check *c, struct dr_buf *detail, struct dr_err
 static void describe(struct store *s, const struct store_entry *list, size_t count,
                      struct dr_buf *detail)
 {
-    size_t damaged = 0;
-    for (size_t i = 0; i < count; i++)
-        damaged += list[i].bad[0] != 0;
+    const struct store_entry *newest = NULL;
+    size_t damaged = 0, given_up = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].tombstoned_at_ms)
+            given_up++;
+        else if (!newest)
+            newest = &list[i];
+        damaged += !list[i].tombstoned_at_ms && list[i].bad[0];
+    }
     dr_buf_printf(detail, "store %s, key generation %u, %zu backups", store_id(s),
-                  keyring_generation(store_keys(s)), count);
+                  keyring_generation(store_keys(s)), count - given_up);
+    if (given_up)
+        dr_buf_printf(detail, " and %zu given up", given_up);
     if (damaged)
         dr_buf_printf(detail, ", %zu DAMAGED", damaged);
-    if (count)
-        dr_buf_printf(detail, ", newest %s", list[0].backup_id);
+    if (newest)
+        dr_buf_printf(detail, ", newest %s", newest->backup_id);
 }
 
 static enum dr_rc look_at_keyring(void *item, struct cancel *cancel, struct dr_err *err)
@@ -121,7 +129,7 @@ static enum dr_rc look_at_keyring(void *item, struct cancel *cancel, struct dr_e
     if (!rc)
         describe(s, list, count, b->detail);
     for (size_t i = 0; !rc && i < count; i++)
-        if (list[i].bad[0]) {
+        if (list[i].bad[0] && !list[i].tombstoned_at_ms) {
             (void)dr_fail(err, rc = DR_E_INTEGRITY, "%s: %s", list[i].backup_id, list[i].bad);
             (void)dr_err_reason(err, list[i].bad);
         }

@@ -22,7 +22,7 @@ struct retention {
     struct expiry_ids allowed;
     struct expiry_done done;
     int64_t clock_ahead_ms;
-    bool planned, applied;
+    bool planned, applied, no_room; /* for a record, until something is purged */
     size_t waiting_for_yes;
 };
 
@@ -74,14 +74,16 @@ static enum dr_rc make_plan(void *item, struct cancel *cancel, struct dr_err *er
 {
     const struct work *w = item;
     struct retention *r = w->r;
+    struct dr_err why = {0};
     (void)cancel;
     if (!r->dry_run && store_settle(w->store, err))
         return err->rc;
     if (expiry_look(w->store, &r->terms, false, &r->view, err))
         return err->rc;
     r->planned = true;
-    if (r->view.plan->given_up > 0 && expiry_keep_plan(w->store, &r->terms, &r->view, err))
-        return err->rc;
+    /* On a full disk, say: what frees room goes on, and the same plan can still be confirmed. */
+    if (r->view.plan->given_up > 0 && expiry_keep_plan(w->store, &r->terms, &r->view, &why))
+        dr_log_err(DR_LOG_WARN, "retention.plan_not_kept", &why, "plan", r->view.plan->hash, NULL);
     if (expiry_allowed(w->store, &r->terms, &r->view, r->confirmed, &r->allowed, err))
         return err->rc;
     if (!r->confirmed[0])
@@ -152,8 +154,16 @@ static enum dr_rc tombstone(struct job *j, struct dr_err *err)
         job_step_outcome(j, "skipped (dry run)");
         return DR_OK;
     }
+    struct dr_err why = {0};
     r->applied = true;
-    return in_pool(j, give_up, err);
+    if (in_pool(j, give_up, &why) == DR_E_NO_SPACE) {
+        dr_log_err(DR_LOG_WARN, "retention.no_room", &why, "job", job_id(j), NULL);
+        r->no_room = true;
+        return DR_OK;
+    }
+    if (why.rc)
+        *err = why;
+    return why.rc;
 }
 
 static void sum_up(struct job *j)
@@ -187,7 +197,7 @@ static enum dr_rc purge(struct job *j, struct dr_err *err)
     struct retention *r = job_state(j);
     if (r->dry_run)
         job_step_outcome(j, "skipped (dry run)");
-    else if (in_pool(j, remove_given_up, err))
+    else if (in_pool(j, remove_given_up, err) || (r->no_room && in_pool(j, give_up, err)))
         return err->rc;
     if (!r->dry_run && r->waiting_for_yes)
         job_mark_partial(j);
