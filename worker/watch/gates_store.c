@@ -119,36 +119,66 @@ static void judge_proof(const struct facts *f, const struct gate_limits *l, int6
             "the oldest proof is %s old", age);
 }
 
-/* No drill is no proof of restorability: forgiven only as long as the store is young. */
+/* No drill is no proof of restorability: forgiven only as long as the backups are young. */
+static enum gate_status drill_of(const struct kind *k, const struct gate_limits *l, int64_t now_ms,
+                                 int64_t *age_s)
+{
+    int64_t since_ms = k->drilled_ms ? k->drilled_ms : k->oldest_ms;
+    *age_s = since_ms < now_ms ? (now_ms - since_ms) / 1000 : 0;
+    if (!k->drilled_ms)
+        return *age_s > l->drill_max_s ? GATE_CRITICAL : GATE_WARNING;
+    return *age_s > 2 * l->drill_max_s ? GATE_CRITICAL
+           : *age_s > l->drill_max_s   ? GATE_WARNING
+                                       : GATE_OK;
+}
+
+/* What the last drills themselves found; GATE_OK: nothing. */
+static enum gate_status drill_found(const struct facts_store *s, const struct facts_drill **which)
+{
+    enum gate_status worst = GATE_OK;
+    for (unsigned i = 0; i < s->drill_count; i++) {
+        const struct facts_drill *d = &s->drills[i];
+        bool late = d->rto_ms > d->rto_target_ms || d->rpo_s > d->rpo_target_s;
+        enum gate_status is = !d->ok ? GATE_CRITICAL : late ? GATE_WARNING : GATE_OK;
+        if (is > worst) {
+            worst = is;
+            *which = d;
+        }
+    }
+    return worst;
+}
+
 static void judge_drill(const struct facts *f, const struct gate_limits *l, int64_t now_ms,
                         struct gates *g)
 {
+    static const char *const kinds[] = {"database", "files"}; /* that a procedure restores */
     struct gate *at = gate_add(g, "drill", WEIGHT_PROOF);
-    struct kind all = fold_kind(&f->store, NULL);
-    int64_t since_ms = all.drilled_ms ? all.drilled_ms : all.oldest_ms;
-    const struct facts_drill *red = NULL;
+    const struct facts_drill *found = NULL;
+    enum gate_status worst = GATE_NOT_CONFIGURED;
     char age[GATE_SPAN];
-    for (unsigned i = 0; i < f->store.drill_count && !red; i++)
-        if (!f->store.drills[i].ok)
-            red = &f->store.drills[i];
-    if (!f->has_store || !all.backups) {
-        gate_is(at, GATE_NOT_CONFIGURED, "there is no backup to rehearse with");
-        return;
+    for (size_t i = 0; f->has_store && i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct kind k = fold_kind(&f->store, kinds[i]);
+        int64_t age_s;
+        if (!k.backups)
+            continue;
+        enum gate_status is = drill_of(&k, l, now_ms, &age_s);
+        if (is < worst || (is == worst && age_s <= at->value))
+            continue;
+        worst = is;
+        gate_measure(at, age_s, l->drill_max_s, "s");
+        gate_span(age_s, age);
+        gate_is(at, is,
+                k.drilled_ms ? "the last drill of %s was %s ago"
+                             : "no backup of %s was ever restored for a test; the oldest is %s old",
+                kinds[i], age);
     }
-    int64_t age_s = since_ms < now_ms ? (now_ms - since_ms) / 1000 : 0;
-    gate_measure(at, age_s, l->drill_max_s, "s");
-    gate_span(age_s, age);
-    if (red)
-        gate_is(at, GATE_CRITICAL, "the last drill of %s failed", red->procedure);
-    else if (all.drilled_ms)
-        gate_is(at,
-                age_s > 2 * l->drill_max_s ? GATE_CRITICAL
-                : age_s > l->drill_max_s   ? GATE_WARNING
-                                           : GATE_OK,
-                "the last drill was %s ago", age);
-    else
-        gate_is(at, age_s > l->drill_max_s ? GATE_CRITICAL : GATE_WARNING,
-                "no backup was ever restored for a test; the oldest is %s old", age);
+    if (worst == GATE_NOT_CONFIGURED)
+        gate_is(at, worst, "there is no backup to rehearse with");
+    else if (drill_found(&f->store, &found) > worst)
+        gate_is(at, found->ok ? GATE_WARNING : GATE_CRITICAL,
+                found->ok ? "the last drill of %s missed its RTO or RPO"
+                          : "the last drill of %s failed",
+                found->procedure);
 }
 
 static void judge_catalog(const struct facts *f, struct gates *g)

@@ -150,8 +150,8 @@ static void case_proof(void **state)
 static void case_drill(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < 3; i++)
-        f.store.series[i].drilled_ms = i ? 0 : NOW - S(2000);
+    f.store.series[2].drilled_ms = 0; /* no procedure restores that kind alone */
+    f.store.series[0].drilled_ms = NOW - S(2000);
     IS("drill", GATE_OK);
     f.store.series[0].drilled_ms = NOW - S(2001);
     IS("drill", GATE_WARNING);
@@ -159,14 +159,26 @@ static void case_drill(void **state)
     IS("drill", GATE_CRITICAL);
     f.store.series[0].drilled_ms = 0;
     IS("drill", GATE_WARNING); /* a young store is forgiven */
-    f.store.series[2].oldest_ms = NOW - S(2001);
+    f.store.series[0].oldest_ms = NOW - S(2001);
     IS("drill", GATE_CRITICAL);
     assert_int_equal(well(NULL), 0);
-    f.store.drills[f.store.drill_count++] =
-        (struct facts_drill){.procedure = "database_recovery", .ok = false, .at_ms = NOW};
+    struct facts_drill *d = &f.store.drills[f.store.drill_count++];
+    *d = (struct facts_drill){.procedure = "database_recovery",
+                              .at_ms = NOW,
+                              .rto_ms = 10,
+                              .rto_target_ms = 10,
+                              .rpo_s = 20,
+                              .rpo_target_s = 20};
     IS("drill", GATE_CRITICAL);
-    f.store.drills[0].ok = true;
+    d->ok = true;
     IS("drill", GATE_OK);
+    d->rto_ms++;
+    IS("drill", GATE_WARNING);
+    d->rto_ms--;
+    d->rpo_s++;
+    IS("drill", GATE_WARNING);
+    f.store.series_count = 0;
+    IS("drill", GATE_NOT_CONFIGURED);
 }
 
 static void case_catalog(void **state)
