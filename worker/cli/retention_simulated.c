@@ -33,7 +33,7 @@ static void each_series(const struct retain_sim *s, struct dr_buf *b)
             left++;
             oldest = s->left[i].t_ms;
             for (unsigned r = 0; r < RULES; r++)
-                by[r] += s->left[i].reasons >> r & 1;
+                by[r] += (uint32_t)(s->left[i].reasons >> r & 1);
         }
         dr_format_time(oldest, t);
         dr_buf_printf(b, "%-18s %7" PRIu32 " %5" PRIu32, retain_sim_name(series), s->made[series],
