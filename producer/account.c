@@ -249,6 +249,59 @@ static void print_health(FILE *f, struct dr_pull res, struct dr_pull checks)
     }
 }
 
+static bool truth(struct dr_pull map, const char *key)
+{
+    struct dr_pull at;
+    return find(map, key, &at) && dr_pull_bool(&at);
+}
+
+static void print_findings(FILE *f, struct dr_pull evidence)
+{
+    struct dr_pull list;
+    size_t count = find(evidence, "findings", &list) ? dr_pull_array(&list, 1) : 0, len;
+    for (size_t i = 0; i < count && i < LIST_MAX && !list.bad; i++) {
+        const unsigned char *s = dr_pull_str(&list, &len);
+        if (list.bad)
+            return;
+        (void)fputs("  finding: ", f);
+        (void)put(f, s, len);
+        (void)fputc('\n', f);
+    }
+}
+
+/* A value that was not measured is nil, and read as 0. */
+static void print_drill(FILE *f, struct dr_pull drill)
+{
+    struct dr_pull evidence;
+    bool rehearsed = number(drill, "rto_ms") > 0;
+    put_key(f, " (", drill, "backup_id", ")");
+    (void)fputs(truth(drill, "ok") ? ": ok" : ": FAILED", f);
+    if (rehearsed) {
+        (void)fputs(", RTO ", f);
+        put_ms(f, number(drill, "rto_ms"));
+        (void)fprintf(f, " of %llu s", (unsigned long long)number(drill, "rto_target_ms") / 1000);
+    }
+    (void)fprintf(f, ", RPO %llu s of %llu s\n", (unsigned long long)number(drill, "rpo_s"),
+                  (unsigned long long)number(drill, "rpo_target_s"));
+    if (!find(drill, "evidence", &evidence))
+        return;
+    print_findings(f, evidence);
+    put_key(f, "  evidence: BACKUP_DIRECTORY/", evidence, "file", "\n");
+}
+
+static void print_drills(FILE *f, struct dr_pull drills)
+{
+    size_t pairs = dr_pull_map(&drills, 2), len;
+    for (size_t i = 0; i < pairs && i < LIST_MAX && !drills.bad; i++) {
+        const unsigned char *name = dr_pull_str(&drills, &len);
+        if (drills.bad)
+            return;
+        (void)put(f, name, len);
+        print_drill(f, drills);
+        dr_pull_skip(&drills, DEPTH_MAX);
+    }
+}
+
 static void print_error(FILE *f, struct dr_pull error)
 {
     put_key(f, "error: ", error, "kind", "");
@@ -284,6 +337,8 @@ void account_print(struct cmd *c, const char *id, FILE *out)
             print_recovery(out, res, at);
         else if (find(res, "checks", &at))
             print_health(out, res, at);
+        else if (find(res, "procedures", &at))
+            print_drills(out, at);
         told = find(res, "error", &at);
         if (told)
             print_error(out, at);

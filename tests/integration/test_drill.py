@@ -161,6 +161,22 @@ def case_level_plan_makes_nothing(c):
     assert not (c.dir / "store/journal").exists() or not journals(c)
 
 
+def case_the_one_who_ordered_it_reads_what_came_of_it(c):
+    ready(c, DR_RPO_FILES_S="1")
+    wait(lambda: all(b["age_s"] >= 2 for b in c.backups()))
+    text = subprocess.run([c.bin / "drproducer", "test-recovery", "--wait", "--json"], capture_output=True, text=True, timeout=60,
+                          env=c.environment())
+    assert text.returncode == 3, text  # partial: late
+    text = subprocess.run([c.bin / "drproducer", "test-recovery", "--wait"], capture_output=True, text=True, timeout=60, env=c.environment())
+    lines = text.stderr.splitlines()
+    db = next(x for x in lines if x.startswith(DB))
+    assert c.ids[DB] in db and ": ok, RTO " in db and " of 1800 s, RPO " in db and db.endswith(" of 3600 s"), lines
+    assert any("finding: late: the newest usable backup is" in x for x in lines), lines
+    file, = [x.split("BACKUP_DIRECTORY/")[1] for x in lines[lines.index(db):] if "evidence: " in x][:1]
+    assert (c.dir / "store" / file).exists()
+    nothing_left(c)
+
+
 def case_level_exercise_is_refused_with_a_reason(c):
     ready(c, database=False)
     r = drill(c, "x", "refused", level="exercise")
@@ -426,6 +442,16 @@ def case_the_scratch_disk_is_full(c):
         subprocess.run(["umount", "-l", scratch], check=True)
 
 
+def case_the_emergency_reserve_is_left_to_recoveries(c):
+    ready(c, worker=False)
+    c.worker(DR_DISK_RESERVE_BYTES="9007199254740991")
+    r = drill(c, "d", "failed")
+    for name, step in ((DB, "restore"), (FILES, "preflight")):
+        e = r["procedures"][name]["evidence"]["error"]
+        assert e["reason"] == "disk-reserve" and e["step"] == step, e
+    nothing_left(c)
+
+
 def case_a_scratch_folder_in_a_root_is_refused(c):
     ready(c, database=False, worker=False)
     c.worker(DR_DRILL_DIRECTORY=c.files / "photos")
@@ -442,4 +468,4 @@ def case_redis_detail_false_keeps_paths_out(c):
 
 
 if __name__ == "__main__":
-    run(globals(), at_once=2)
+    run(globals(), at_once=3)

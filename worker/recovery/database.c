@@ -57,7 +57,10 @@ static void begin_dump(struct recovery *r, uint64_t bytes)
     struct dr_err why = {0};
     char folder[4096];
     give_up(d, r, NULL);
-    if (!r->order.dry_run && db_dump_has_room(db_restore_folder(r, folder), bytes) &&
+    if (!r->order.dry_run &&
+        recovery_spares_reserve(r, dr_config_str(r->env->config, "DR_WORK_DIRECTORY"), bytes,
+                                &why) == DR_OK &&
+        db_dump_has_room(db_restore_folder(r, folder), bytes) &&
         db_dump_new(folder, &d->dump, &why))
         give_up(d, r, &why);
 }

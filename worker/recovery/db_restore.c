@@ -14,6 +14,7 @@
 #include "worker/core/proc.h"
 #include "worker/recovery/db_dump.h"
 #include "worker/recovery/db_internal.h"
+#include "worker/recovery/steps.h"
 
 enum {
     READERS = 2,
@@ -109,6 +110,7 @@ static enum dr_rc make_room(struct recovery *r, bool ours, struct dr_err *err)
 struct staging_dump {
     struct recovery *r;
     const char *folder;
+    uint64_t bytes;
     _Atomic uint64_t *progress;
 };
 
@@ -129,7 +131,10 @@ static enum dr_rc stage(void *item, struct cancel *cancel, struct dr_err *err)
     const struct prove_options o = {.cancel = cancel, .progress = s->progress, .threads = READERS};
     const void *bytes;
     size_t len = 1;
-    enum dr_rc rc = db_dump_new(s->folder, &d->dump, err);
+    enum dr_rc rc = recovery_spares_reserve(
+        s->r, dr_config_str(s->r->env->config, "DR_WORK_DIRECTORY"), s->bytes, err);
+    if (!rc)
+        rc = db_dump_new(s->folder, &d->dump, err);
     if (!rc)
         rc = object_reader_open(s->r->backup, "database", &o, &reader, err);
     while (!rc && len > 0) {
@@ -211,6 +216,7 @@ enum dr_rc db_restore(struct recovery *r, struct dr_err *err)
     struct staging_dump s = {
         .r = r, .folder = db_restore_folder(r, folder), .progress = job_progress_counter(r->job)};
     bool ours = recovery_find_intent(r, "restore") != NULL;
+    s.bytes = dump ? dump->plain_bytes : 0;
     job_progress_total(r->job, dump && !d->dump ? dump->plain_bytes : 0);
     if (db_lock_take(r, 10000, err) ||
         recovery_intent(r, "restore", json_pack("{s:o}", "scratch", recovery_text(d->scratch)),

@@ -15,24 +15,44 @@
 
 #define AGAIN_MS (INT64_C(28) * 86400000)
 
-struct proven { /* newest proof of a recovery slot */
-    int64_t at_ms;
+struct proven {
+    const struct keyring *keys;
+    bool slots[KEYRING_SLOTS_MAX]; /* of them */
+    int64_t at_ms;                 /* newest proof of a recovery slot that is still there */
     char slot[40];
 };
 
 static enum dr_rc note_proven(void *arg, const struct catalog_record *rec, struct dr_err *err)
 {
     struct proven *p = arg;
+    struct keyring_slot_view v;
     json_t *o = json_loads(rec->data_json ? rec->data_json : "{}", 0, NULL);
     const char *change = json_string_value(json_object_get(o, "change"));
-    const char *kind = json_string_value(json_object_get(o, "kind"));
     const char *slot = json_string_value(json_object_get(o, "slot"));
     (void)err;
-    if (change && kind && slot && strcmp(change, "proven") == 0 && strcmp(kind, "recovery") == 0) {
+    for (unsigned i = 0; change && slot && i < keyring_slots(p->keys); i++) {
+        keyring_slot_view(p->keys, i, &v);
+        if (strcmp(change, "proven") != 0 || strcmp(slot, v.id) != 0)
+            continue;
+        p->slots[i] = true;
         p->at_ms = rec->at_ms;
         (void)snprintf(p->slot, sizeof p->slot, "%s", slot);
     }
     json_decref(o);
+    return DR_OK;
+}
+
+enum dr_rc drill_slots_proven(struct store *s, unsigned *out, struct dr_err *err)
+{
+    struct proven p = {.keys = store_keys(s)};
+    struct keyring_slot_view v;
+    *out = 0;
+    if (store_each_record(s, "keys", note_proven, &p, err))
+        return err->rc;
+    for (unsigned i = 0; i < keyring_slots(p.keys); i++) {
+        keyring_slot_view(p.keys, i, &v);
+        *out += v.opened || p.slots[i];
+    }
     return DR_OK;
 }
 
@@ -94,7 +114,7 @@ enum dr_rc drill_open_code(void *drill, struct cancel *cancel, struct dr_err *er
     struct drill *d = drill;
     const struct job_services *env = d->env;
     const struct dr_secret *code = dr_config_secret(env->config, "DR_RECOVERY_CODE");
-    struct proven last = {0};
+    struct proven last = {.keys = store_keys(env->store)};
     struct keyring *k = NULL;
     char t[DR_TIME_TEXT];
     (void)cancel;

@@ -19,9 +19,10 @@
 #include "worker/core/pool.h"
 #include "worker/pipe/tree.h"
 #include "worker/recovery/fs_internal.h"
+#include "worker/recovery/steps.h"
 #include "worker/recovery/swap_internal.h"
 
-enum { PROBE_MAX = 64 << 20, LISTED_MAX = 256 };
+enum { PROBE_MAX = 64 << 20, BLOCK = 4096, LISTED_MAX = 256 };
 
 static const char *folder_of(const struct recovery *r)
 {
@@ -82,6 +83,11 @@ enum dr_rc fs_drill_open(struct recovery *r, struct dr_err *err)
         disk_mkdir(staging_dirfd(f->scratch), "trees", &made, err))
         return err->rc;
     f->at = dr_xarray(f->root_count + 1, sizeof *f->at);
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < f->root_count; i++)
+        bytes += f->roots[i].bytes + f->roots[i].entries * BLOCK;
+    if (recovery_spares_reserve(r, folder_of(r), bytes, err))
+        return err->rc;
     for (unsigned i = 0; i < f->root_count; i++) /* sorted, as a swap's roots are */
         f->at[i] = dr_xasprintf("%s/trees/%03u", staging_path(f->scratch), i);
     return DR_OK;

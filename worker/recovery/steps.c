@@ -6,6 +6,7 @@
 
 #include "worker/backup/handle.h"
 #include "worker/backup/manifest.h"
+#include "worker/backup/space.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 
@@ -33,6 +34,17 @@ enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *ser
     (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
     job_message(r->job, "%s", r->chosen_id);
     return DR_OK;
+}
+
+enum dr_rc recovery_spares_reserve(const struct recovery *r, const char *folder, uint64_t bytes,
+                                   struct dr_err *err)
+{
+    struct space space;
+    if (!r->order.drill || folder[0])
+        return DR_OK;
+    if (space_look(store_dirfd(r->env->store), r->env->config, &space, err))
+        return err->rc;
+    return space_allows(&space, bytes, err) ? dr_wrap(err, "scratch of a drill") : DR_OK;
 }
 
 uint64_t recovery_stored_bytes(const struct recovery *r)

@@ -10,6 +10,10 @@
 /* Opens the ordered backup (r->backup, r->chosen_id): by its id, or the latest of the series. */
 enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *series,
                            struct dr_err *err) DR_MUST_CHECK;
+/* A drill leaves the emergency reserve of the store's volume to recoveries: REFUSED when bytes more
+ * would touch it. folder: where they go, "" for the store's own. Pool thread. */
+enum dr_rc recovery_spares_reserve(const struct recovery *r, const char *folder, uint64_t bytes,
+                                   struct dr_err *err) DR_MUST_CHECK;
 uint64_t recovery_stored_bytes(const struct recovery *r); /* of all objects of the chosen backup */
 
 /* Begins the run, then fn. */
