@@ -342,13 +342,9 @@ def case_a_recovery_code_that_opens_nothing_is_red(c):
 
 # ---- faults ----
 
-PHASES = [f"database.{s}.{w}" for s in ("select", "prove", "preflight", "restore", "verify", "self_test", "properties", "remove") for w in ("intent", "done")]
-PHASES += [f"file_system.{s}.{w}" for s in ("select", "prove", "preflight", "restore", "verify", "self_test", "remove") for w in ("intent", "done")]
-
-
-def kill_at(c, points):
+def kill_at(c, points, database=True):
     """Killed there, followed by another worker: the drill ends well and nothing stays."""
-    ready(c, worker=False)
+    ready(c, worker=False, database=database, files=not database)
     for n, point in enumerate(points):
         w = c.worker(DR_FAULT=f"{point}:kill")
         c.push("test-recovery", {"id": f"k{n}", "t": "test-recovery", "a": {}})
@@ -362,12 +358,22 @@ def kill_at(c, points):
         c.kill(other, signal.SIGTERM)
 
 
-def case_killed_in_the_database_part(c):
-    kill_at(c, [f"test-recovery.{p}" for p in PHASES[0:16:3]] + ["execute.restore.created", "test-recovery.database.verify.done"])
+def case_killed_before_the_database_is_restored(c):
+    kill_at(c, ["test-recovery.database.select.done", "test-recovery.database.prove.done", "test-recovery.database.restore.intent",
+                "execute.restore.created"])
 
 
-def case_killed_in_the_file_part(c):
-    kill_at(c, [f"test-recovery.{p}" for p in PHASES[18::2]] + ["test-recovery.evidence"])
+def case_killed_after_the_database_is_restored(c):
+    kill_at(c, [f"test-recovery.database.{p}" for p in ("verify.intent", "self_test.intent", "properties.done", "remove.intent")])
+
+
+def case_killed_before_the_tree_is_restored(c):
+    kill_at(c, [f"test-recovery.file_system.{p}" for p in ("select.done", "preflight.intent", "preflight.done", "restore.intent")], database=False)
+
+
+def case_killed_after_the_tree_is_restored(c):
+    kill_at(c, [f"test-recovery.{p}" for p in ("file_system.verify.intent", "file_system.self_test.done", "file_system.remove.intent",
+                                               "evidence")], database=False)
 
 
 def case_killed_and_nobody_repeats_it(c):
