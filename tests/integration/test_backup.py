@@ -127,6 +127,46 @@ def case_damage_found_by_verify_all_does_not_hide_the_rest(case):
     assert listed[ids[0]]["verified_ok"] and not listed[ids[1]]["verified_ok"]
 
 
+def case_a_full_backup_holds_all_that_is_configured(case):
+    """One point in time, every procedure can use it, by id and as the latest."""
+    settings = case.dir / "etc"
+    settings.mkdir()
+    (settings / "shop.conf").write_text("gold = 1\n")
+    case.store(files=True, BACKUP_CONFIG_PATHS=settings)
+    case.worker()
+    old = case.backup("database")
+    taken = case.order("backup", "full", kind="full")
+    assert [o["name"] for o in taken["objects"]] == ["database.drb", "globals.drb", "files.drb", "config.drb", "index.drb"]
+    bid = taken["backup_id"]
+    assert bid.split("-")[1] == "full" and taken["tables"] and taken["files"] and taken["digests"] == "taken", taken
+    listed = {b["backup_id"]: b for b in case.backups()}
+    assert listed[bid]["series"] == "full:shop" and listed[bid]["t_point"] > listed[old]["t_point"]
+    assert case.order("verify", "v", backup_id=bid)["checked"] == [bid]
+    held = case.drworker("open", case.dir / "store/backups" / bid / "config.drb", binary=True)
+    assert b"gold = 1" in held and str(settings / "shop.conf").encode()[1:] in held
+    case.pg.sql("DELETE FROM customers", "shop")
+    (case.files / "new").write_text("x")
+    for procedure in "database_recovery", "file_system_recovery":
+        done = case.order("execute", procedure, procedure_id=procedure)
+        assert done["backup_id"] == bid and done["verified"].get("unknown", 0) == 0, done
+    assert case.pg.sql("SELECT count(*) > 0 FROM customers", "shop") == "t" and not (case.files / "new").exists()
+
+
+def case_a_full_backup_of_what_there_is(case):
+    case.store(database=False, files=True)
+    case.worker()
+    taken = case.order("backup", "full", kind="full")
+    assert [o["name"] for o in taken["objects"]] == ["files.drb", "index.drb"]
+    assert {b["series"] for b in case.backups()} == {"full:default"}
+    result = case.order("execute", "e", "failed", procedure_id="database_recovery", backup_id=taken["backup_id"])
+    assert "holds no database" in result["error"]["message"] or "DATABASE_URL" in result["error"]["message"], result
+    case.kill(case.processes[-1])
+    case.settings.pop("BACKUP_FILES_PATHS")
+    case.worker()
+    result = case.order("backup", "none", "failed", kind="full")
+    assert result["error"]["kind"] == "config" and "DATABASE_URL" in result["error"]["message"], result
+
+
 def case_a_budget_rotates_through_all(case):
     """Least recently proven first; what is proven, object by object, stands in the catalog."""
     store = case.store(database=False, files=True)

@@ -130,7 +130,7 @@ enum dr_rc create_object_begin(struct create *c, const char *role, struct cancel
                                struct dr_err *err)
 {
     const struct container_spec how = {.level = c->level,
-                                       .rows = strcmp(c->manifest->kind, "database") == 0,
+                                       .rows = strcmp(role, "database") == 0,
                                        .threads = c->threads,
                                        .on_chunk = on_chunk,
                                        .arg = c,

@@ -112,6 +112,8 @@ enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count,
 enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count, uint64_t *seq,
                          struct dr_err *err) DR_MUST_CHECK;
 
+/* Of that kind and series (NULL: any), or a full backup that holds them. */
+bool store_fits(const struct store_entry *e, const char *kind, const char *series);
 /* which: an id, or "latest": the newest consistent point, never of class emergency, whose manifest
  * verifies. series NULL: any of the kind; before_ms 0: no limit. NOT_FOUND names what there is;
  * REFUSED when the id is of another kind or tombstoned; INTEGRITY as manifest_read. kind NULL: any

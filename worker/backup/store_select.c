@@ -15,16 +15,22 @@ struct wish {
     int64_t before_ms;
 };
 
-/* A full backup holds every kind's object; its series differs in the kind alone. */
-static bool fits(const struct wish *w, const struct store_entry *e)
+/* A full backup holds every kind's object. Its series has the database's name: for a database that
+ * must be the same, trees are those of the store whatever the database. */
+bool store_fits(const struct store_entry *e, const char *kind, const char *series)
 {
     bool full = strcmp(e->kind, "full") == 0;
-    if (w->kind && strcmp(e->kind, w->kind) != 0 && !full)
+    if (kind && strcmp(e->kind, kind) != 0 && !full)
         return false;
-    if (!w->series || strcmp(e->series, w->series) == 0)
+    if (!series || strcmp(e->series, series) == 0)
         return true;
-    const char *a = strchr(w->series, ':'), *b = strchr(e->series, ':');
-    return full && a && b && strcmp(a, b) == 0;
+    const char *a = strchr(series, ':'), *b = strchr(e->series, ':');
+    return full && a && b && (strcmp(a, ":default") == 0 || strcmp(a, b) == 0);
+}
+
+static bool fits(const struct wish *w, const struct store_entry *e)
+{
+    return store_fits(e, w->kind, w->series);
 }
 
 /* A full backup may have been made without what is asked for. */

@@ -14,8 +14,9 @@
 #include "worker/backup/take_internal.h"
 #include "worker/core/pool.h"
 
-static const struct take_kind *const kinds[] = {&take_kind_database, &take_kind_files,
-                                                &take_kind_config};
+/* In this order in a full backup, whose point in time is the database's. */
+static const struct take_kind *const kinds[TAKE_PARTS_MAX] = {&take_kind_database, &take_kind_files,
+                                                              &take_kind_config};
 
 /* As large as the last one of its series, probably. An emergency backup is what the reserve is for.
  */
@@ -37,7 +38,7 @@ static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err 
     size_t count = 0;
     (void)cancel;
     if (store_sweep_staging(t->o.env->store, NULL, err) || /* what killed deliveries left */
-        store_find_job(t->o.env->store, t->kind->name, t->job_id, &t->twin, err))
+        store_find_job(t->o.env->store, t->kind, t->job_id, &t->twin, err))
         return err->rc;
     if (t->twin)
         return DR_OK;
@@ -52,20 +53,54 @@ static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err 
     free(list);
     if (refuse_reserve(t, stored_bytes, err))
         return err->rc;
+    unsigned objects = 0;
+    for (unsigned i = 0; i < t->part_count; i++)
+        objects += t->parts[i].kind->objects;
     const struct create_spec spec = {
         .store = t->o.env->store,
-        .kind = t->kind->name,
+        .kind = t->kind,
         .class = t->o.class,
         .job_id = t->job_id,
         .series = t->series,
         .run = t->run,
         .ticket = t->ticket,
         .t_start_ms = dr_wall_ms(),
-        .objects = t->kind->objects,
+        .objects = objects,
         .level = (unsigned)dr_config_int(c, "BACKUP_COMPRESSION_LEVEL"),
         .threads = container_threads(),
     };
     return create_new(&spec, &t->create, err);
+}
+
+static bool is_configured(const struct dr_config *c, const struct take_kind *k)
+{
+    return k == &take_kind_database ? dr_config_secret(c, k->option)->len > 0
+                                    : dr_config_str(c, k->option)[0] != 0;
+}
+
+static enum dr_rc choose_parts(struct take *t, struct dr_err *err)
+{
+    bool full = strcmp(t->o.kind, "full") == 0;
+    t->kind = full ? "full" : NULL;
+    for (size_t i = 0; i < TAKE_PARTS_MAX; i++)
+        if (full ? is_configured(t->o.env->config, kinds[i])
+                 : strcmp(kinds[i]->name, t->o.kind) == 0) {
+            t->parts[t->part_count++].kind = kinds[i];
+            t->kind = full ? "full" : kinds[i]->name;
+        }
+    if (!t->kind) {
+        (void)dr_fail(err, DR_E_INVALID, "not a kind of backup");
+        return dr_err_field(err, "a.kind", t->o.kind, strlen(t->o.kind));
+    }
+    if (!t->part_count)
+        return dr_fail(err, DR_E_CONFIG,
+                       "a full backup of nothing: neither DATABASE_URL nor BACKUP_FILES_PATHS nor "
+                       "BACKUP_CONFIG_PATHS is set");
+    for (unsigned i = 0; i < t->part_count; i++)
+        if (t->parts[i].kind->begin(t, &t->parts[i], err))
+            return err->rc;
+    names_series(t->kind, t->dbname[0] ? t->dbname : NULL, strlen(t->dbname), t->series);
+    return DR_OK;
 }
 
 enum dr_rc take_begin(const struct take_order *o, struct take **out, struct dr_err *err)
@@ -75,16 +110,9 @@ enum dr_rc take_begin(const struct take_order *o, struct take **out, struct dr_e
     (void)snprintf(t->job_id, sizeof t->job_id, "%s", o->job_id);
     (void)snprintf(t->ticket, sizeof t->ticket, "%s", o->ticket);
     names_run(o->env->ns, t->job_id, t->run);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(kinds[i]->name, o->kind) == 0)
-            t->kind = kinds[i];
-    if (!t->kind) {
-        (void)dr_fail(err, DR_E_INVALID, "this version takes backups of database, files, config");
-        (void)dr_err_field(err, "a.kind", o->kind, strlen(o->kind));
-    } else if (!o->env->store) {
+    if (!o->env->store) {
         (void)dr_fail(err, DR_E_CONFIG, "BACKUP_DIRECTORY is not set on this worker");
-    } else if (!t->kind->begin(t, err) &&
-               !pool_run(o->env->pool, begin_create, t, o->cancel, err)) {
+    } else if (!choose_parts(t, err) && !pool_run(o->env->pool, begin_create, t, o->cancel, err)) {
         *out = t;
         return DR_OK;
     }
@@ -92,12 +120,21 @@ enum dr_rc take_begin(const struct take_order *o, struct take **out, struct dr_e
     return err->rc;
 }
 
+static enum dr_rc seal(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    (void)cancel;
+    return create_seal(item, err);
+}
+
 enum dr_rc take_data(struct take *t, struct dr_err *err)
 {
     int64_t began_ms = dr_clock_ms();
     if (t->twin)
         return DR_OK;
-    if (t->kind->data(t, err))
+    for (unsigned i = 0; i < t->part_count; i++)
+        if (t->parts[i].kind->data(t, &t->parts[i], err))
+            return dr_wrap(err, "backup of %s", t->series);
+    if (pool_run(t->o.env->pool, seal, t->create, t->o.cancel, err))
         return dr_wrap(err, "backup of %s", t->series);
     t->sums.data_ms = (uint64_t)(dr_clock_ms() - began_ms);
     return DR_OK;
@@ -171,7 +208,8 @@ void take_free(struct take *t)
     if (t->create)
         (void)pool_run(t->o.env->pool, remove_create, t->create, NULL, NULL);
     manifest_free(t->twin);
-    take_list_free(t->roots);
+    for (unsigned i = 0; i < t->part_count; i++)
+        take_list_free(t->parts[i].roots);
     take_list_free(t->exclude);
     take_facts_free(t->facts);
     dr_pg_url_free(&t->url);

@@ -20,7 +20,7 @@ struct take;
 
 struct take_order {
     const struct job_services *env;
-    const char *kind;            /* database, files or config */
+    const char *kind;            /* database, files, config, or full: all that are configured */
     const char *class;           /* scheduled, manual, critical or emergency */
     const char *job_id, *ticket; /* copied */
     const char *dbname;          /* NULL: the one of DATABASE_URL */

@@ -11,7 +11,6 @@
 
 #include "common/clock.h"
 #include "common/mem.h"
-#include "worker/backup/names.h"
 #include "worker/backup/take.h"
 #include "worker/backup/take_internal.h"
 #include "worker/core/pg.h"
@@ -193,12 +192,6 @@ static enum dr_rc globals(struct take *t, struct pg_child_env *env, const char *
     return run_tool(t, argv, env, "globals", NULL, err);
 }
 
-static enum dr_rc seal(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    (void)cancel;
-    return create_seal(item, err);
-}
-
 /* The session whose snapshot pg_dump sees: what is read of the database itself, and the point in
  * time, are then those of the dump. */
 static enum dr_rc open_snapshot(struct take *t, struct pg_conn **c, char name[64],
@@ -227,8 +220,9 @@ static void describe(struct take *t)
     manifest_server(m, "database", t->dbname);
 }
 
-static enum dr_rc data(struct take *t, struct dr_err *err)
+static enum dr_rc data(struct take *t, struct take_part *p, struct dr_err *err)
 {
+    (void)p;
     struct pg_conn *c = NULL;
     struct pg_child_env *env = NULL;
     char snapshot[64];
@@ -244,19 +238,19 @@ static enum dr_rc data(struct take *t, struct dr_err *err)
     if (!rc)
         rc = globals(t, env, bin_dir, err);
     pg_child_env_free(env);
-    return rc ? rc : pool_run(t->o.env->pool, seal, t->create, t->o.cancel, err);
+    return rc;
 }
 
-static enum dr_rc begin(struct take *t, struct dr_err *err)
+static enum dr_rc begin(struct take *t, struct take_part *p, struct dr_err *err)
 {
+    (void)p;
     const struct dr_secret *url = dr_config_secret(t->o.env->config, "DATABASE_URL");
     if (!url->len)
         return dr_fail(err, DR_E_CONFIG, "DATABASE_URL is not set");
     if (dr_pg_url_parse((const char *)url->bytes, &t->url, err))
         return dr_wrap(err, "DATABASE_URL");
     (void)snprintf(t->dbname, sizeof t->dbname, "%s", t->o.dbname ? t->o.dbname : t->url.dbname);
-    names_series("database", t->dbname, strlen(t->dbname), t->series);
     return DR_OK;
 }
 
-const struct take_kind take_kind_database = {"database", NULL, 2, begin, data};
+const struct take_kind take_kind_database = {"database", "DATABASE_URL", 2, begin, data};

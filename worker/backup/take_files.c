@@ -4,7 +4,6 @@
 
 #include "common/config.h"
 #include "common/mem.h"
-#include "worker/backup/names.h"
 #include "worker/backup/take.h"
 #include "worker/backup/take_internal.h"
 #include "worker/core/pool.h"
@@ -84,11 +83,11 @@ enum dr_rc take_roots(const struct dr_config *c, const char *option, char ***out
     return DR_OK;
 }
 
-static enum dr_rc begin(struct take *t, struct dr_err *err)
+static enum dr_rc begin(struct take *t, struct take_part *p, struct dr_err *err)
 {
-    names_series(t->kind->name, NULL, 0, t->series);
-    t->exclude = take_list(t->o.env->config, "BACKUP_EXCLUDE");
-    return take_roots(t->o.env->config, t->kind->option, &t->roots, err);
+    if (!t->exclude)
+        t->exclude = take_list(t->o.env->config, "BACKUP_EXCLUDE");
+    return take_roots(t->o.env->config, p->kind->option, &p->roots, err);
 }
 
 static enum dr_rc on_file(void *arg, const struct pipe_file *f, struct dr_err *err)
@@ -106,15 +105,21 @@ static enum dr_rc on_skip(void *arg, const struct pipe_skip *x, struct dr_err *e
     return index_put_skip(arg, x, err);
 }
 
+struct walking {
+    struct take *t;
+    const struct take_part *part;
+};
+
 static enum dr_rc walk(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    struct take *t = item;
+    const struct walking *walking = item;
+    struct take *t = walking->t;
     struct container_writer *w = NULL;
     struct tree_sums sums;
-    if (create_object_begin(t->create, t->kind->name, cancel, t->o.progress, &w, err))
+    if (create_object_begin(t->create, walking->part->kind->name, cancel, t->o.progress, &w, err))
         return err->rc;
     const struct pipe_sink tar = container_writer_sink(w);
-    const struct tree_spec spec = {.roots = (const char *const *)t->roots,
+    const struct tree_spec spec = {.roots = (const char *const *)walking->part->roots,
                                    .exclude = (const char *const *)t->exclude,
                                    .spool_dir = store_path(t->o.env->store),
                                    .allow_unreadable =
@@ -125,17 +130,18 @@ static enum dr_rc walk(void *item, struct cancel *cancel, struct dr_err *err)
     if (store_apart(t->o.env->store, spec.roots, err) || tree_walk(&spec, &sums, err) ||
         create_object_end(t->create, err))
         return err->rc;
-    t->sums.files = sums.files;
-    t->sums.entries = sums.entries;
-    t->sums.skipped = sums.skipped;
-    t->sums.unreadable = sums.unreadable;
-    t->sums.changed = sums.changed;
-    return create_seal(t->create, err);
+    t->sums.files += sums.files;
+    t->sums.entries += sums.entries;
+    t->sums.skipped += sums.skipped;
+    t->sums.unreadable += sums.unreadable;
+    t->sums.changed += sums.changed;
+    return DR_OK;
 }
 
-static enum dr_rc data(struct take *t, struct dr_err *err)
+static enum dr_rc data(struct take *t, struct take_part *p, struct dr_err *err)
 {
-    return pool_run_long(t->o.env->pool, walk, t, t->o.cancel, err);
+    struct walking w = {t, p};
+    return pool_run_long(t->o.env->pool, walk, &w, t->o.cancel, err);
 }
 
 const struct take_kind take_kind_files = {"files", "BACKUP_FILES_PATHS", 1, begin, data};

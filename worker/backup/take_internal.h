@@ -7,25 +7,34 @@
 #include "worker/backup/take.h"
 #include "worker/job/job.h"
 
+struct take_part;
+/* One source; a backup of kind full has a part of each that is configured. */
 struct take_kind {
-    const char *name, *option; /* option: of its roots; NULL: a database */
+    const char *name, *option; /* option: without a value there is nothing to take */
     unsigned objects;
-    enum dr_rc (*begin)(struct take *t, struct dr_err *err);
-    enum dr_rc (*data)(struct take *t, struct dr_err *err);
+    enum dr_rc (*begin)(struct take *t, struct take_part *p, struct dr_err *err);
+    enum dr_rc (*data)(struct take *t, struct take_part *p, struct dr_err *err);
 };
 extern const struct take_kind take_kind_database, take_kind_files, take_kind_config;
 
+enum { TAKE_PARTS_MAX = 3 };
+struct take_part {
+    const struct take_kind *kind;
+    char **roots; /* files and config */
+};
+
 struct take {
     struct take_order o;
-    const struct take_kind *kind;
+    const char *kind; /* of the order: a part's, or full; static */
+    struct take_part parts[TAKE_PARTS_MAX];
+    unsigned part_count;
     char job_id[DR_JOB_ID_MAX + 1], ticket[24], run[17];
     char series[MANIFEST_SERIES_MAX + 1];
     struct create *create;
     struct manifest *twin; /* published by an earlier delivery */
     struct take_sums sums;
     uint64_t expected_bytes;
-    /* files */
-    char **roots, **exclude;
+    char **exclude; /* files and config */
     /* database */
     struct dr_pg_url url;
     char dbname[64];

@@ -8,16 +8,14 @@
 #include "worker/backup/store.h"
 #include "worker/recovery/drill.h"
 
-/* Of the series, or a full backup of the same name, and not given up. */
+/* Of the series, or a full backup, and not given up. */
 static bool fits(const struct drill_choice *c, const struct store_entry *e)
 {
-    const char *name = strchr(c->series, ':'), *of = strchr(e->series, ':');
     if (e->tombstoned_at_ms || strcmp(e->class, "emergency") == 0)
         return false;
     if (e->bad[0]) /* its manifest told nothing: the id knows the kind */
         return strcmp(e->kind, c->part->procedure->kind) == 0;
-    return strcmp(e->series, c->series) == 0 ||
-           (strcmp(e->kind, "full") == 0 && name && of && strcmp(name, of) == 0);
+    return store_fits(e, c->part->procedure->kind, c->series);
 }
 
 static bool is_usable(const struct store_entry *e)

@@ -1,4 +1,4 @@
-/* backup: one backup of a database or of file trees, proven before it exists. */
+/* backup: one backup of a database, of file trees, or of all of them; proven before it exists. */
 #include <stdio.h>
 #include <string.h>
 
