@@ -284,6 +284,30 @@ def case_configurations_that_differ(c):
     assert {k for k, v in c.r.hgetall("{dr}:sched").items() if v} == {b"s", b"verify"}
 
 
+def case_as_many_as_there_may_be(c):
+    p = Plan(c, "2026-05-01T00:10:00", {f"s{i}": ("0 * * * *", "Europe/Berlin") for i in range(32 - len(OWN))})
+    p.begin(workers=2)
+    p.until(ms("2026-05-01T02:10:00"))
+
+
+def case_its_own_schedules_are_taken_and_end_well(c):
+    """Every task that this version has, ordered by the schedules it comes with."""
+    c.store(database=True, files=True)
+    c.worker(DR_SCHEDULES="", DR_CONCURRENCY="4")
+    wait(lambda: c.r.exists("{dr}:schednext"))
+    rows = {s["name"]: s for s in json.loads(c.drworker("schedule", "--json", DR_SCHEDULES=""))}
+    on = [name for name in OWN if "off" not in rows[name]]
+    assert on[:2] == ["backup-database", "backup-files"] and "verify" in on, on
+    for name in on:  # one after the other: each finds what those before it have made
+        slot = c.r.time()[0] * 1000
+        c.r.zadd("{dr}:schednext", {name: slot})  # now; by this host's clock, which retention compares
+        jid = f"sched:{name}:{slot}"
+        record = c.until(jid, "done", "failed", "cancelled", "dead", "expired", seconds=60)
+        assert record["st"] == b"done", (name, record)
+    made = {b["kind"] for b in c.backups() if b["class"] == "scheduled"}
+    assert made >= {"database", "files", "full"}, made
+
+
 def case_bad_values(c):
     c.store(database=False)
     for text, words in {

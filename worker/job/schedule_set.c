@@ -34,34 +34,45 @@ struct schedule *schedule_find(struct schedule_set *set, const char *name)
     return NULL;
 }
 
-struct schedule *schedule_add(struct schedule_set *set, const char *name, const char *lane)
+struct schedule *schedule_add(struct schedule_set *set, const char *name, const char *lane,
+                              const struct job_task *task)
 {
     if (set->count == SCHEDULES_MAX)
         return NULL;
     struct schedule *s = &set->at[set->count++];
     (void)snprintf(s->name, sizeof s->name, "%s", name);
     s->lane = lane;
+    s->task = task;
     s->misfire = SCHEDULE_ONCE;
     s->late_ms = LATE_MS;
     s->skip_overlap = true;
     return s;
 }
 
-bool schedule_has_task(const struct job_task *const *tasks, const char *lane)
+const struct job_task *schedule_task(const struct job_task *const *tasks, const char *lane)
 {
-    for (; *tasks; tasks++)
-        if (strcmp((*tasks)->type, lane) == 0)
-            return true;
-    return false;
+    while (*tasks && strcmp((*tasks)->type, lane) != 0)
+        tasks++;
+    return *tasks;
+}
+
+static bool is_set(const struct dr_config *c, const char *option)
+{
+    if (strcmp(option, "DATABASE_URL") == 0)
+        return dr_config_secret(c, option)->len > 0;
+    if (strcmp(option, "OFFSITE_STORAGE_PROVIDER") == 0)
+        return strcmp(dr_config_str(c, option), "none") != 0;
+    return dr_config_str(c, option)[0];
 }
 
 static bool configured(const struct dr_config *c, const char *needs)
 {
-    if (strcmp(needs, "DATABASE_URL") == 0)
-        return dr_config_secret(c, needs)->len > 0;
-    if (strcmp(needs, "OFFSITE_STORAGE_PROVIDER") == 0)
-        return strcmp(dr_config_str(c, needs), "none") != 0;
-    return !needs[0] || dr_config_str(c, needs)[0];
+    char copy[128], *rest = copy, *one;
+    bool any = !needs[0];
+    (void)snprintf(copy, sizeof copy, "%s", needs);
+    while (!any && (one = strsep(&rest, "|")))
+        any = is_set(c, one);
+    return any;
 }
 
 static enum dr_rc add_table(struct schedule_set *set, const struct dr_config *c,
@@ -70,13 +81,15 @@ static enum dr_rc add_table(struct schedule_set *set, const struct dr_config *c,
     const char *zone = dr_config_str(c, "DR_TZ");
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         const struct dr_lane *row = dr_lane_find(table[i].lane, strlen(table[i].lane));
-        struct schedule *s = row ? schedule_add(set, table[i].name, row->name) : NULL;
+        struct schedule *s =
+            row ? schedule_add(set, table[i].name, row->name, schedule_task(tasks, row->name))
+                : NULL;
         if (!s)
             return dr_fail(err, DR_E_BUG, "schedules.def: %s", table[i].name);
         if (schedule_put_cron(s, table[i].cron, err) || schedule_put_late(s, table[i].late, err) ||
             schedule_put_zone(s, zone, err))
             return DR_E_CONFIG;
-        if (!schedule_has_task(tasks, s->lane) || schedule_put_args(s, table[i].args, NULL))
+        if (!s->task || schedule_put_args(s, table[i].args, NULL))
             s->off = "not in this version";
         else if (!configured(c, table[i].needs))
             s->off = "not configured";

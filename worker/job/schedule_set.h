@@ -15,7 +15,8 @@ enum schedule_misfire { SCHEDULE_SKIP, SCHEDULE_ONCE, SCHEDULE_ALL };
 struct schedule {
     char name[DR_SCHED_NAME_MAX + 1];
     const char *lane;
-    struct dr_sched_info info; /* as text, for Redis and people */
+    const struct job_task *task; /* NULL: this worker has none for the lane */
+    struct dr_sched_info info;   /* as text, for Redis and people */
     struct dr_cron cron;
     struct dr_zone *zone;
     char *args_text;                            /* what args point into */
@@ -37,7 +38,7 @@ struct schedule_set {
 };
 
 /* CONFIG names entry, field and value. tasks: a lane without a task is off, or refused where
- * DR_SCHEDULES made it. */
+ * DR_SCHEDULES made it, and so are arguments that the task refuses. */
 enum dr_rc schedule_set_load(const struct dr_config *c, const struct job_task *const *tasks,
                              struct schedule_set **out, struct dr_err *err) DR_MUST_CHECK;
 void schedule_set_free(struct schedule_set *set);

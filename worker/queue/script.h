@@ -11,7 +11,7 @@
 #include "common/keys.h"
 #include "worker/queue/conn.h"
 
-enum { SCRIPT_ARGS_MAX = 640, SCRIPT_KEYS = 40, SCRIPT_NUMBERS = 64 };
+enum { SCRIPT_ARGS_MAX = 640, SCRIPT_KEYS = 40, SCRIPT_NUMBERS = 80 };
 
 /* One call. Text is borrowed until the call returns; key names and numbers are kept inside. */
 struct script_call {

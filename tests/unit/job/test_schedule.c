@@ -48,6 +48,7 @@ static void the_table(void **state)
     (void)state;
     struct schedule_set *set = good("");
     assert_string_equal(find(set, "backup-database")->off, "not configured");
+    assert_string_equal(find(set, "backup-full")->off, "not configured");
     assert_string_equal(find(set, "sync")->off, "not in this version"); /* of this test's tasks */
     assert_string_equal(find(set, "retention")->off, "not in this version");
     assert_null(find(set, "verify")->off);
@@ -65,6 +66,7 @@ static void the_table(void **state)
     set = good("");
     assert_null(find(set, "backup-database")->off);
     assert_null(find(set, "backup-files")->off);
+    assert_null(find(set, "backup-full")->off);
     assert_string_equal(find(set, "backup-config")->off, "not configured");
     schedule_set_free(set);
     (void)unsetenv("DATABASE_URL");
