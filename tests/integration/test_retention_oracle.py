@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 
@@ -125,6 +126,27 @@ def case_bad_values(c):
     for words in (["--oracle", "--simulate", "1"], ["--no-keep-oldest"], ["--start", "2026-01-01T00:00:00Z"], ["--simulate", "0"], ["--simulate", "51"],
                   ["--now", "yesterday"], ["--simulate", "1", "--start", "x"], ["--simulate"], ["extra"]):
         c.drworker("retention-plan", *words, code=2)
+
+
+def case_plan_of_a_store(c):
+    """Every backup with its reasons; a base of what is kept stays; the hash is the golden one; nothing is changed."""
+    golden = json.loads((HERE / "vectors/vectors.json").read_text())
+    store = c.dir / "store"
+    shutil.copytree(HERE / "vectors/store", store)
+    c.settings |= {"BACKUP_DIRECTORY": store, "BACKUP_ENCRYPTION_PASSWORD": golden["secrets"]["passphrase"]}
+    before = sorted((f, f.stat().st_mtime_ns) for f in store.rglob("*"))
+    p = json.loads(c.drworker("retention-plan", "--json", "--now", "2026-02-01T00:00:00Z"))
+    ids = [b["backup_id"] for b in golden["store"]["backups"]]
+    assert sorted(p["keep"]) == sorted(ids) == sorted(p["reasons"]) and p["delete"] == [] and p["needs_confirmation"] is False, p
+    assert p["plan_hash"] == next(g["hash"] for g in golden["plan_hashes"] if not g["delete"])
+    lean = {f"RETENTION_{n}": "0" for n in ("HOURLY_HOURS", "DAILY_DAYS", "WEEKLY_WEEKS", "MONTHLY_MONTHS")} | {"RETENTION_MIN_KEEP": "1"}
+    p = json.loads(c.drworker("retention-plan", "--json", "--now", "2036-02-01T00:00:00Z", RETENTION_KEEP_OLDEST="false", **lean))
+    old, new = "20260102T030405Z-database-jpfikvy7", "20260103T040000Z-database-fnnkcvuu"
+    assert "base" in p["reasons"][old] and "yearly" in p["reasons"][new], p  # the incremental one needs the full one's chunks
+    text = c.drworker("retention-plan", "--now", "2026-02-01T00:00:00Z")
+    assert all(i in text for i in ids) and "3 kept, 0 given up (0 bytes)" in text, text
+    assert sorted((f, f.stat().st_mtime_ns) for f in store.rglob("*")) == before
+    assert "BACKUP_DIRECTORY" in c.drworker("retention-plan", code=2, BACKUP_DIRECTORY="")
 
 
 def case_a_year_left_alone(c):

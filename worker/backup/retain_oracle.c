@@ -83,7 +83,7 @@ static enum dr_rc take(struct reading *r, const json_t *obj)
     if (r->count == RETAIN_ORACLE_ITEMS)
         return wrong(r, "more than 200000 of them");
     if (r->count == r->cap) {
-        r->cap = r->cap ? 2 * r->cap : 256;
+        r->cap *= 2;
         r->list = dr_xrealloc(r->list, r->cap * sizeof *r->list);
     }
     e.offset_s = offset_of(time);
@@ -216,11 +216,12 @@ static enum dr_rc answer(struct reading *r, const struct retain_policy *policy, 
 enum dr_rc retain_oracle(const struct retain_policy *policy, int64_t now_ms, const char *text,
                          size_t len, struct dr_buf *out, struct dr_err *err)
 {
-    struct reading r = {.p = text, .end = text + len, .err = err};
+    struct reading r = {.p = text, .end = text + len, .cap = 256, .err = err};
     struct retain_policy p = *policy;
     p.hourly_hours = 0;
     if (!p.daily_days && !p.weekly_weeks && !p.monthly_months && !p.yearly_years)
         return dr_fail(err, DR_E_CONFIG, "the daily, weekly, monthly and yearly rule are all off");
+    r.list = dr_xarray(r.cap, sizeof *r.list);
     enum dr_rc rc = read_list(&r);
     if (!rc)
         rc = each_once(&r);

@@ -2,16 +2,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "common/mem.h"
 #include "common/str.h"
 #include "common/zone.h"
 #include "worker/backup/retain_oracle.h"
-#include "worker/backup/store.h"
 #include "worker/cli/args.h"
 #include "worker/cli/retention.h"
 
@@ -69,8 +66,8 @@ static enum dr_rc oracle(const struct retention_cli *r, struct dr_err *err)
     dr_buf_init(&out, OUTPUT_MAX);
     enum dr_rc rc = read_stdin(&in, err);
     if (!rc)
-        rc = retain_oracle(&r->policy, r->now_ms, in.data ? (const char *)in.data : "", in.len,
-                           &out, err);
+        rc = retain_oracle(&r->terms.policy, r->terms.now_ms, in.data ? (const char *)in.data : "",
+                           in.len, &out, err);
     if (!rc)
         rc = print(&out, err);
     dr_buf_fini(&in);
@@ -78,46 +75,37 @@ static enum dr_rc oracle(const struct retention_cli *r, struct dr_err *err)
     return rc;
 }
 
-/* What lies in the catalog and was not given up before. */
-static size_t gather(const struct store_entry *list, size_t count, struct retain_item *items)
+static void ids_json(const struct expiry_view *v, bool keep, struct dr_buf *b)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++)
-        if (!list[i].tombstoned_at_ms)
-            retain_item_of(&list[i], &items[n++]);
-    return n;
-}
-
-static void ids_json(const struct retain_input *in, const struct retain_plan *p, bool keep,
-                     struct dr_buf *b)
-{
+    const struct retain_plan *p = v->plan;
     const char *comma = "";
     dr_buf_str(b, "[");
     for (size_t i = 0; i < p->count; i++) {
         if (p->verdicts[i].keep != keep)
             continue;
         dr_buf_str(b, comma);
-        dr_buf_json(b, in->items[i].id, strlen(in->items[i].id));
+        dr_buf_json(b, v->items[i].id, strlen(v->items[i].id));
         comma = ",";
     }
     dr_buf_str(b, "]");
 }
 
-static void plan_json(const struct retain_input *in, const struct retain_plan *p, struct dr_buf *b)
+static void plan_json(const struct expiry_view *v, int64_t now_ms, struct dr_buf *b)
 {
+    const struct retain_plan *p = v->plan;
     char now[DR_TIME_TEXT];
-    dr_format_time(in->now_ms, now);
+    dr_format_time(now_ms, now);
     dr_buf_printf(b, "{\"now\":\"%s\",\"plan_hash\":\"%s\",\"needs_confirmation\":%s,\"confirm\":",
                   now, p->hash, p->needs_confirmation ? "true" : "false");
     retain_words_json(p->confirm, b);
     dr_buf_printf(b, ",\n\"delete_bytes\":%" PRIu64 ",\n\"keep\":", p->delete_bytes);
-    ids_json(in, p, true, b);
+    ids_json(v, true, b);
     dr_buf_str(b, ",\n\"delete\":");
-    ids_json(in, p, false, b);
+    ids_json(v, false, b);
     dr_buf_str(b, ",\n\"reasons\":{");
     for (size_t i = 0; i < p->count; i++) {
         dr_buf_str(b, i ? ",\n " : "\n ");
-        dr_buf_json(b, in->items[i].id, strlen(in->items[i].id));
+        dr_buf_json(b, v->items[i].id, strlen(v->items[i].id));
         dr_buf_str(b, ":");
         retain_words_json(p->verdicts[i].reasons, b);
     }
@@ -134,12 +122,13 @@ void retention_words(retain_mask m, struct dr_buf *b)
         }
 }
 
-static void plan_text(const struct retain_input *in, const struct retain_plan *p, struct dr_buf *b)
+static void plan_text(const struct expiry_view *view, struct dr_buf *b)
 {
+    const struct retain_plan *p = view->plan;
     char t[DR_TIME_TEXT];
     dr_buf_printf(b, "%-40s  %-16s  %12s  %-4s  %s\n", "ID", "TIME (UTC)", "BYTES", "PLAN", "WHY");
     for (size_t i = 0; i < p->count; i++) {
-        const struct retain_item *it = &in->items[i];
+        const struct retain_item *it = &view->items[i];
         const struct retain_verdict *v = &p->verdicts[i];
         dr_format_time(it->t_ms, t);
         dr_buf_printf(b, "%-40s  %.10s %.5s  %12" PRIu64 "  %-4s  ", it->id, t, t + 11, it->bytes,
@@ -158,40 +147,25 @@ static void plan_text(const struct retain_input *in, const struct retain_plan *p
     dr_buf_printf(b, "): drproducer retention --plan %s\n", p->hash);
 }
 
+/* The plan that the task would make of this catalog now. */
 static enum dr_rc plan_of_store(const struct retention_cli *r, struct dr_err *err)
 {
     struct store *store = NULL;
-    struct store_entry *list = NULL;
-    struct retain_plan *p = NULL;
+    struct expiry_view view = {0};
     struct dr_buf out;
-    size_t count = 0;
     dr_buf_init(&out, OUTPUT_MAX);
     enum dr_rc rc = store_open(r->config, STORE_READ, &store, err);
     if (!rc)
-        rc = store_list(store, &list, &count, err);
-    struct retain_item *items = dr_xarray(count + 1, sizeof *items);
-    const struct retain_input in = {
-        .policy = &r->policy,
-        .items = items,
-        .count = rc ? 0 : gather(list, count, items),
-        .now_ms = r->now_ms,
-        .offset = offset,
-        .zone = r->zone,
-        .offsite_configured =
-            strcmp(dr_config_str(r->config, "OFFSITE_STORAGE_PROVIDER"), "none") != 0};
-    if (!rc)
-        rc = retain_plan(&in, &p, err);
+        rc = expiry_look(store, &r->terms, false, &view, err);
     if (!rc) {
         if (r->json)
-            plan_json(&in, p, &out);
+            plan_json(&view, r->terms.now_ms, &out);
         else
-            plan_text(&in, p, &out);
+            plan_text(&view, &out);
         rc = print(&out, err);
     }
     dr_buf_fini(&out);
-    retain_plan_free(p);
-    free(items);
-    free(list);
+    expiry_view_free(&view);
     store_close(store);
     return rc;
 }
@@ -200,7 +174,7 @@ static enum dr_rc simulate(const struct retention_cli *r, const struct options *
                            struct dr_err *err)
 {
     uint64_t years = 0;
-    int64_t start = r->now_ms;
+    int64_t start = r->terms.now_ms;
     struct dr_buf out;
     if (!dr_parse_u64(o->simulate, 1, RETAIN_SIM_YEARS, &years)) {
         (void)dr_fail(err, DR_E_USAGE, "--simulate: not a number of years 1..%d", RETAIN_SIM_YEARS);
@@ -208,9 +182,9 @@ static enum dr_rc simulate(const struct retention_cli *r, const struct options *
     }
     if (o->start && read_time("--start", o->start, &start, err))
         return err->rc;
-    const struct retain_sim_options so = {.policy = &r->policy,
+    const struct retain_sim_options so = {.policy = &r->terms.policy,
                                           .offset = offset,
-                                          .zone = r->zone,
+                                          .zone = r->terms.zone,
                                           .start_ms = start,
                                           .years = (int)years};
     struct retain_sim *s = NULL;
@@ -231,19 +205,17 @@ static enum dr_rc simulate(const struct retention_cli *r, const struct options *
 static enum dr_rc set_up(const struct cli *c, const struct options *o, struct retention_cli *r,
                          struct dr_err *err)
 {
-    char warning[160] = "";
+    int64_t now = dr_wall_ms();
     r->json = c->json;
-    r->now_ms = dr_wall_ms();
-    if ((o->now && read_time("--now", o->now, &r->now_ms, err)) ||
+    if ((o->now && read_time("--now", o->now, &now, err)) ||
         dr_config_load(c->config_file, &r->config, err) ||
-        retain_policy_read(r->config, &r->policy, warning, err))
+        expiry_terms_read(r->config, &r->terms, err))
         return err->rc;
-    if (dr_zone_open(r->policy.tz, &r->zone, err))
-        return dr_wrap(err, "RETENTION_TZ");
+    r->terms.now_ms = now;
     if (o->no_oldest)
-        r->policy.keep_oldest = false;
-    if (warning[0])
-        (void)fprintf(stderr, "drworker: warning: %s\n", warning);
+        r->terms.policy.keep_oldest = false;
+    if (r->terms.warning[0])
+        (void)fprintf(stderr, "drworker: warning: %s\n", r->terms.warning);
     return DR_OK;
 }
 
@@ -272,7 +244,7 @@ int cli_retention_plan(const struct cli *c)
         rc = simulate(&r, &o, &err);
     else if (!rc)
         rc = plan_of_store(&r, &err);
-    dr_zone_free(r.zone);
+    expiry_terms_free(&r.terms);
     dr_config_free(r.config);
     return rc ? cli_fail(&err) : 0;
 }

@@ -5,14 +5,11 @@
 #include "common/buf.h"
 #include "worker/backup/retain_simulate.h"
 #include "worker/cli/cli.h"
-
-struct dr_zone;
+#include "worker/recovery/expiry.h"
 
 struct retention_cli {
     struct dr_config *config;
-    struct retain_policy policy;
-    struct dr_zone *zone;
-    int64_t now_ms;
+    struct expiry_terms terms;
     bool json;
 };
 
