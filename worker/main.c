@@ -26,6 +26,7 @@
 #include "worker/recovery/procedure.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
+#include "worker/watch/head.h"
 #include "worker/watch/watch.h"
 
 /* Segments of backups are megabytes, made and freed by threads that come and go. glibc would let
@@ -126,15 +127,12 @@ static void on_order(void *arg, const struct dispatch_order *o)
     tell_head(w, &w->audit.catalog);
 }
 
-/* Somebody put back an older store, or a part of it. */
 static void on_other_head(void *arg, uint64_t seq, const char *sha256_hex)
 {
-    char text[24];
-    (void)arg;
-    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)seq);
-    dr_log(DR_LOG_ERROR, "store.rolled_back", "msg",
-           "Redis has seen a newer catalog, or another one, than BACKUP_DIRECTORY holds",
-           "seen_seq", text, "seen_sha256", sha256_hex, NULL);
+    struct worker *w = arg;
+    struct catalog_head now;
+    if (!head_went_back(&w->services, seq, sha256_hex, &now))
+        tell_head(w, &now);
 }
 
 static enum dr_rc set_up_logs(const struct dr_config *c, struct dr_err *err)

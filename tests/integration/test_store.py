@@ -217,6 +217,19 @@ def case_check_names_the_right_that_is_missing(case):
     assert p.returncode != 0 and "needs to read and write there" in p.stdout, p.stdout
 
 
+def case_workers_that_write_in_turn_are_no_alarm(case):
+    """Each knows an older head than Redis, until it looks."""
+    case.store(database=False, files=True)
+    workers = [case.worker(DR_LANES=lanes) for lanes in ("backup", "verify")]
+    for i in range(3):
+        case.backup("files")
+        case.order("verify", f"v{i}", all=True)
+    case.r.client_kill_filter(_type="normal")
+    case.backup("files")
+    case.order("verify", "last", all=True)
+    assert not any("store.rolled_back" in p.log.read_text() for p in workers)
+
+
 def case_an_older_store_is_an_alarm(case):
     """Redis witnesses the catalog's head: a store that was put back is told at the next start."""
     store = case.store(database=False, files=True)

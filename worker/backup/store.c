@@ -67,6 +67,15 @@ void store_head(struct store *s, struct catalog_head *out)
     (void)pthread_mutex_unlock(&s->mutex);
 }
 
+enum dr_rc store_head_now(struct store *s, struct catalog_head *out, struct dr_err *err)
+{
+    (void)pthread_mutex_lock(&s->mutex);
+    enum dr_rc rc = store_refresh(s, err);
+    *out = s->head;
+    (void)pthread_mutex_unlock(&s->mutex);
+    return rc;
+}
+
 enum dr_rc store_lock_catalog(struct store *s, int *fd, struct dr_err *err)
 {
     return lock_take(s->dirfd, "catalog/lock", LOCK_ALONE_MAKE, STORE_LOCK_WAIT_MS, fd, err);

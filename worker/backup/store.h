@@ -43,6 +43,9 @@ const struct keyring *store_keys(const struct store *s);
 enum dr_rc store_change_keys(struct store *s, const struct keyring *changed, const char *change,
                              struct dr_err *err) DR_MUST_CHECK;
 void store_head(struct store *s, struct catalog_head *out); /* as last read */
+/* Read again; new records are folded in. INTEGRITY, head-rollback: an older one than we knew. */
+enum dr_rc store_head_now(struct store *s, struct catalog_head *out,
+                          struct dr_err *err) DR_MUST_CHECK;
 /* The strict check of `verify`: catalog chain to its end, nothing behind the head, head's
  * generation. INTEGRITY with its class. unrecorded: manifests without a record (may be NULL). */
 enum dr_rc store_audit(struct store *s, unsigned *unrecorded, struct dr_err *err) DR_MUST_CHECK;

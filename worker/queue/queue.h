@@ -36,8 +36,8 @@ struct queue_options {
     /* Of the store that the workers of a namespace share; borrowed; NULL: no store. The first
      * worker writes it; queue_claim answers CONFIG where another one stands. */
     const char *store_id;
-    /* Redis has seen another head of the catalog than the one told by queue_tell_head: a newer one
-     * (the store was put back), or another one of the same record. On the loop thread. */
+    /* Redis has seen a newer head of the catalog than we told (another worker wrote it, or the
+     * store was put back), or another one of the same record. In a fiber: may wait. */
     void (*on_other_head)(void *arg, uint64_t seq, const char *sha256_hex);
     /* A held ticket was cancelled (CANCELLED) or belongs to another delivery (STALE). */
     void (*on_stop)(void *arg, void *holder, enum dr_rc why);
