@@ -152,7 +152,7 @@ def case_plan_of_a_store(c):
 def case_a_year_left_alone(c):
     """The default schedules for a year: every period has its backup, and no plan waits for a person."""
     s = json.loads(c.drworker("retention-plan", "--simulate", "1", "--start", "2025-01-01T00:00:00Z", "--json"))
-    assert s["waited"] == 0 and s["made"]["database:default"] == 365 * 24 + 4, s["made"]
+    assert s["waited"] == 0 and s["made"]["database:default"] == 365 * 24 + 5, s["made"]
     left = {name: [b for b in s["left"] if b["series"] == name] for name in s["made"]}
     for name, backups in left.items():
         days = {b["time"][:10] for b in backups}
@@ -161,6 +161,7 @@ def case_a_year_left_alone(c):
         assert backups[-1]["reasons"] == ["oldest"] and backups[-1]["time"].startswith("2025-01-01"), backups[-1]
     assert sum("hourly" in b["reasons"] for b in left["database:default"]) == 48
     assert s["days"][-1]["database:default"] == len(left["database:default"]) and len(s["days"]) == 366
+    assert set(s["made"]) == {f"{k}:default" for k in ("database", "files", "config", "full")}
     decades = json.loads(c.drworker("retention-plan", "--simulate", "20", "--start", "2024-02-29T00:00:00Z", "--json"))
     assert decades["waited"] == 0 and max(d["database:default"] for d in decades["days"]) < 80, decades["waited"]
     assert "plans that would have waited for confirmation: 0 of 366" in c.drworker("retention-plan", "--simulate", "1", "--start", "2025-01-01T00:00:00Z")

@@ -9,14 +9,16 @@
 #include "common/mem.h"
 #include "worker/backup/retain_internal.h"
 
-enum { HOUR_MS = 3600000, RETENTION_AT_MS = 4 * HOUR_MS };
+/* The times of worker/job/schedules.def. */
+enum { MINUTE_MS = 60000, HOUR_MS = 3600000, RETENTION_AT_MS = 255 * MINUTE_MS };
 
 static const struct {
     const char *series;
     int every_ms, at_ms; /* of the day, UTC */
 } schedules[RETAIN_SIM_SERIES] = {{"database:default", HOUR_MS, 0},
-                                  {"files:default", RETAIN_DAY_MS, 1 * HOUR_MS},
-                                  {"full:default", RETAIN_DAY_MS, 2 * HOUR_MS}};
+                                  {"files:default", RETAIN_DAY_MS, 90 * MINUTE_MS},
+                                  {"config:default", RETAIN_DAY_MS, 75 * MINUTE_MS},
+                                  {"full:default", RETAIN_DAY_MS, 135 * MINUTE_MS}};
 
 struct live {
     struct retain_item item;

@@ -1,11 +1,12 @@
 /* What the policy leaves of the default schedules after years: every hour a database backup, every
- * day one of the files and a full one, retention every night. Pure, any thread. */
+ * day one of the files, of the configuration and a full one, retention every night. Pure, any
+ * thread. */
 #ifndef DR_WORKER_BACKUP_RETAIN_SIMULATE_H
 #define DR_WORKER_BACKUP_RETAIN_SIMULATE_H
 
 #include "worker/backup/retain.h"
 
-enum { RETAIN_SIM_SERIES = 3, RETAIN_SIM_YEARS = 50 };
+enum { RETAIN_SIM_SERIES = 4, RETAIN_SIM_YEARS = 50 };
 
 struct retain_sim_options {
     const struct retain_policy *policy;
