@@ -80,7 +80,9 @@ def case_backups_of_a_store(case):
     assert m("drworker_store_readable") == 1 and m("drworker_catalog_records") >= 1
     assert m("drworker_key_slots") == 1 and m("drworker_recoveries_open") == 0
     assert m("drworker_drill_rto_seconds", procedure="file_system_recovery") is None
-    assert m("drworker_backup_rpo_seconds", kind="files") == 86400
+    assert m("drworker_recovery_point_target_seconds", kind="files") == 86400
+    assert 0 <= m("drworker_recovery_point_age_seconds", kind="files") < 600
+    assert m("drworker_recovery_point_target_seconds", kind="database") is None
 
 
 def case_busy_address(case):

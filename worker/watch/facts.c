@@ -109,3 +109,25 @@ void facts_fold(struct facts_store *f, const struct store_entry *list, size_t co
             s->drilled_ms = e->drilled_at_ms;
     }
 }
+
+bool facts_holds(const struct facts_series *s, const char *kind)
+{
+    return !kind || strcmp(s->kind, kind) == 0 || strcmp(s->kind, "full") == 0;
+}
+
+int64_t facts_recovery_point_ms(const struct facts_store *f, const char *kind)
+{
+    int64_t newest_ms = 0;
+    for (unsigned i = 0; i < f->series_count; i++)
+        if (facts_holds(&f->series[i], kind) && f->series[i].newest_proven_ms > newest_ms)
+            newest_ms = f->series[i].newest_proven_ms;
+    return newest_ms;
+}
+
+bool facts_protects(const struct facts *f, const char *kind)
+{
+    return strcmp(kind, "database") == 0 ? f->has_database
+           : strcmp(kind, "files") == 0  ? f->has_files
+           : strcmp(kind, "config") == 0 ? f->has_config_files
+                                         : false;
+}

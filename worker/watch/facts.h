@@ -86,6 +86,12 @@ void facts_take_survey(struct facts *f, const struct survey *s, int64_t now_ms);
 /* Backups, keys, open runs, disk. was: what stands in f from the last look; the catalog is read
  * again only when its head changed, or after five minutes. Blocking. */
 void facts_look_at_store(struct store *s, const struct dr_config *c, struct facts_store *f);
+/* A full backup holds what backups of the other kinds hold. kind NULL: all. */
+bool facts_holds(const struct facts_series *s, const char *kind);
+/* Consistent point of the newest proven backup that holds the kind; 0: there is none. */
+int64_t facts_recovery_point_ms(const struct facts_store *f, const char *kind);
+/* The kinds that something protects: database, files, config. */
+bool facts_protects(const struct facts *f, const char *kind);
 /* Pure: the series of a list of backups. */
 void facts_fold(struct facts_store *f, const struct store_entry *list, size_t count);
 

@@ -9,7 +9,7 @@ enum { WEIGHT_BACKUP = 4, WEIGHT_PROOF = 3, PERCENT = 100 };
 /* What is kept of one kind, over all its series. */
 struct kind {
     uint64_t backups, bad;
-    int64_t newest_proven_ms, oldest_proof_ms, oldest_ms, drilled_ms;
+    int64_t oldest_proof_ms, oldest_ms, drilled_ms;
 };
 
 static struct kind fold_kind(const struct facts_store *s, const char *name)
@@ -17,11 +17,9 @@ static struct kind fold_kind(const struct facts_store *s, const char *name)
     struct kind k = {0};
     for (unsigned i = 0; i < s->series_count; i++) {
         const struct facts_series *one = &s->series[i];
-        if (name && strcmp(one->kind, name) != 0)
+        if (!facts_holds(one, name))
             continue;
         k.bad += one->bad;
-        if (one->newest_proven_ms > k.newest_proven_ms)
-            k.newest_proven_ms = one->newest_proven_ms;
         if (one->drilled_ms > k.drilled_ms)
             k.drilled_ms = one->drilled_ms;
         if (!one->backups)
@@ -52,21 +50,21 @@ static void judge_age(struct gate *at, int64_t newest_ms, int64_t now_ms, int64_
             "the newest proven one is %s old, RPO is %s", age, limit);
 }
 
-static void judge_kind(const struct facts *f, const char *name, const char *kind, bool configured,
-                       int64_t rpo_s, int64_t now_ms, struct gates *g)
+static void judge_kind(const struct facts *f, const char *name, const char *kind, int64_t rpo_s,
+                       int64_t now_ms, struct gates *g)
 {
     struct gate *at = gate_add(g, name, WEIGHT_BACKUP);
-    struct kind k = fold_kind(&f->store, kind);
+    int64_t newest_ms = facts_recovery_point_ms(&f->store, kind);
     if (!f->has_store)
         gate_is(at, GATE_NOT_CONFIGURED, "BACKUP_DIRECTORY is not set");
-    else if (!configured)
+    else if (!facts_protects(f, kind))
         gate_is(at, GATE_NOT_CONFIGURED, "nothing of the kind %s is protected", kind);
     else if (!f->store.ok)
         gate_is(at, GATE_CRITICAL, "the store cannot be read: %s", f->store.why);
-    else if (!k.newest_proven_ms)
+    else if (!newest_ms)
         gate_is(at, GATE_CRITICAL, "there is no proven backup");
     else
-        judge_age(at, k.newest_proven_ms, now_ms, rpo_s);
+        judge_age(at, newest_ms, now_ms, rpo_s);
 }
 
 /* A full recovery goes back to the oldest of what it needs. */
@@ -74,17 +72,16 @@ static void judge_full(const struct facts *f, const struct gate_limits *l, int64
                        struct gates *g)
 {
     static const char *const kinds[] = {"database", "files", "config"};
-    const bool wanted[] = {f->has_database, f->has_files, f->has_config_files};
     struct gate *at = gate_add(g, "backup-full", WEIGHT_BACKUP);
     int64_t oldest_ms = 0;
     unsigned configured = 0, there = 0;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        struct kind k = fold_kind(&f->store, kinds[i]);
-        configured += wanted[i];
-        if (!wanted[i] || !k.newest_proven_ms)
+        int64_t newest_ms = facts_recovery_point_ms(&f->store, kinds[i]);
+        if (!facts_protects(f, kinds[i]))
             continue;
-        if (!there++ || k.newest_proven_ms < oldest_ms)
-            oldest_ms = k.newest_proven_ms;
+        configured++;
+        if (newest_ms && (!there++ || newest_ms < oldest_ms))
+            oldest_ms = newest_ms;
     }
     if (!f->has_store || !configured)
         gate_is(at, GATE_NOT_CONFIGURED, "nothing is protected");
@@ -274,9 +271,9 @@ static void judge_runs(const struct facts *f, const struct gate_limits *l, int64
 void gates_judge_store(const struct facts *f, const struct gate_limits *l, int64_t now_ms,
                        struct gates *out)
 {
-    judge_kind(f, "backup-database", "database", f->has_database, l->rpo_database_s, now_ms, out);
-    judge_kind(f, "backup-files", "files", f->has_files, l->rpo_files_s, now_ms, out);
-    judge_kind(f, "backup-config", "config", f->has_config_files, l->rpo_files_s, now_ms, out);
+    judge_kind(f, "backup-database", "database", l->rpo_database_s, now_ms, out);
+    judge_kind(f, "backup-files", "files", l->rpo_files_s, now_ms, out);
+    judge_kind(f, "backup-config", "config", l->rpo_files_s, now_ms, out);
     judge_full(f, l, now_ms, out);
     judge_proof(f, l, now_ms, out);
     judge_drill(f, l, now_ms, out);

@@ -40,8 +40,7 @@ static const struct {
     {"drworker_backup_age_seconds", "Age of that point."},
     {"drworker_backup_newest_bytes", "Its size, plain."},
     {"drworker_backup_newest_stored_bytes", "Its size as it lies in the store."},
-    {"drworker_backup_proven_age_seconds",
-     "Age of the newest backup that was proven: what RPO is held against."},
+    {"drworker_backup_proven_age_seconds", "Age of the newest backup that was proven."},
     {"drworker_proof_age_seconds",
      "Age of the oldest proof among the kept backups of a series; of the oldest backup where one "
      "was never proven."},
@@ -155,16 +154,28 @@ static void tell_disk(const struct facts_disk *d, struct dr_buf *b)
     gauge(b, "drworker_disk_reserve_inodes", "What is kept for recovery.", d->reserve_inodes);
 }
 
-static void tell_targets(const struct dr_config *c, struct dr_buf *b)
+/* Held against each other: both by the kind of what is protected, whatever backups hold it. */
+static void tell_targets(const struct facts *f, const struct dr_config *c, struct dr_buf *b,
+                         int64_t now_ms)
 {
     static const char *const targets[][2] = {{"database", "DR_RPO_DATABASE_S"},
                                              {"files", "DR_RPO_FILES_S"},
                                              {"config", "DR_RPO_FILES_S"}};
-    exposition_family(b, "drworker_backup_rpo_seconds", "gauge",
-                      "How old the newest proven backup of a kind may be.");
-    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++)
-        exposition_uint(b, "drworker_backup_rpo_seconds", (uint64_t)dr_config_int(c, targets[i][1]),
-                        "kind", targets[i][0], NULL);
+    enum { KINDS = sizeof targets / sizeof targets[0] };
+    exposition_family(b, "drworker_recovery_point_target_seconds", "gauge",
+                      "How old the newest proven backup of what is protected may be.");
+    for (size_t i = 0; i < KINDS; i++)
+        if (facts_protects(f, targets[i][0]))
+            exposition_uint(b, "drworker_recovery_point_target_seconds",
+                            (uint64_t)dr_config_int(c, targets[i][1]), "kind", targets[i][0], NULL);
+    exposition_family(b, "drworker_recovery_point_age_seconds", "gauge",
+                      "Age of the newest proven backup that holds it; absent: there is none.");
+    for (size_t i = 0; i < KINDS; i++) {
+        int64_t newest_ms = facts_recovery_point_ms(&f->store, targets[i][0]);
+        if (facts_protects(f, targets[i][0]) && newest_ms)
+            exposition_real(b, "drworker_recovery_point_age_seconds", age(newest_ms, now_ms),
+                            "kind", targets[i][0], NULL);
+    }
 }
 
 void metrics_write_store(const struct facts *f, const struct dr_config *c, struct dr_buf *b,
@@ -174,7 +185,7 @@ void metrics_write_store(const struct facts *f, const struct dr_config *c, struc
     if (!f->has_store || !s->at_ms)
         return;
     gauge(b, "drworker_store_readable", "1: catalog and journals could be read.", s->ok);
-    tell_targets(c, b);
+    tell_targets(f, c, b, now_ms);
     tell_series(s, b, now_ms);
     tell_drills(s, b, now_ms);
     tell_disk(&s->disk, b);

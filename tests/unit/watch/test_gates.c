@@ -104,6 +104,25 @@ static void case_backup_age(void **state)
     IS("backup-full", GATE_OK);
 }
 
+/* A full backup speaks for every kind, and a drill of one as well. */
+static void case_full_backups_hold_all(void **state)
+{
+    struct facts_series *s = &f.store.series[3];
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        f.store.series[i].newest_proven_ms = NOW - S(999999);
+    IS("backup-database", GATE_CRITICAL);
+    *s = f.store.series[0];
+    (void)snprintf(s->kind, sizeof s->kind, "full");
+    s->newest_proven_ms = NOW - S(100);
+    f.store.series_count = 4;
+    IS("backup-database", GATE_OK);
+    IS("backup-files", GATE_OK);
+    IS("backup-config", GATE_OK);
+    IS("backup-full", GATE_OK);
+    assert_int_equal(g.at[3].value, 100);
+}
+
 static void case_full_is_as_old_as_its_oldest_part(void **state)
 {
     (void)state;
@@ -337,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(case_all_is_well, well),
         cmocka_unit_test_setup(case_backup_age, well),
+        cmocka_unit_test_setup(case_full_backups_hold_all, well),
         cmocka_unit_test_setup(case_full_is_as_old_as_its_oldest_part, well),
         cmocka_unit_test_setup(case_store_that_cannot_be_read, well),
         cmocka_unit_test_setup(case_proof, well),
