@@ -302,6 +302,27 @@ static void print_drills(FILE *f, struct dr_pull drills)
     }
 }
 
+/* What a log-cleanup dropped and what it left, with the reason. */
+static void print_cleanup(FILE *f, struct dr_pull res, struct dr_pull kept)
+{
+    struct dr_pull dropped;
+    size_t count = find(res, "dropped", &dropped) ? dr_pull_array(&dropped, 1) : 0, len;
+    for (size_t i = 0; i < count && i < LIST_MAX && !dropped.bad; i++) {
+        put_key(f, "dropped: ", dropped, "what", "");
+        (void)fprintf(f, ", %.1f MB\n", (double)number(dropped, "bytes") / 1e6);
+        dr_pull_skip(&dropped, DEPTH_MAX);
+    }
+    count = dr_pull_array(&kept, 1);
+    for (size_t i = 0; i < count && i < LIST_MAX && !kept.bad; i++) {
+        put_key(f, "kept: ", kept, "what", "");
+        if (text(kept, "until", &len))
+            put_key(f, ", until ", kept, "until", "");
+        put_key(f, " (", kept, "why", ")");
+        (void)fputc('\n', f);
+        dr_pull_skip(&kept, DEPTH_MAX);
+    }
+}
+
 static void print_error(FILE *f, struct dr_pull error)
 {
     put_key(f, "error: ", error, "kind", "");
@@ -339,6 +360,8 @@ void account_print(struct cmd *c, const char *id, FILE *out)
             print_health(out, res, at);
         else if (find(res, "procedures", &at))
             print_drills(out, at);
+        else if (find(res, "journals_kept", &at) && find(res, "kept", &at))
+            print_cleanup(out, res, at);
         told = find(res, "error", &at);
         if (told)
             print_error(out, at);

@@ -67,6 +67,7 @@ static const char usage_text[] =
     "YEARS\n"
     "                   [--start TIME], and --oracle [--no-keep-oldest] over a list on standard "
     "input\n"
+    "  leftovers [--json]  old databases and trees that recoveries keep, and until when\n"
     "  audit show|verify  who ordered what and what came of it; the log's proof\n"
     "  schedule [--json]  the schedules: what they order, their next slots, their last run\n"
     "  drills [--json]  recoveries that were rehearsed: how long they took, against the targets\n"
@@ -219,7 +220,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
     if (dispatch_new(&o, &w->dispatch, err))
         return err->rc;
     w->services.redis_ms = dispatch_redis_ms;
-    w->services.queue = w->dispatch;
+    w->services.queue = w->services.dispatch = w->dispatch;
     const struct watch_options wo = {.services = &w->services,
                                      .tasks = task_table,
                                      .queue = dispatch_queue(w->dispatch),
@@ -319,6 +320,7 @@ static const struct {
     {"backups", cli_backups, true},
     {"drills", cli_drills, false},
     {"check", cli_check, false},
+    {"leftovers", cli_leftovers, false},
     {"open", cli_open, true},
     {"keys", cli_keys, true},
     {"retention-plan", cli_retention_plan, true},

@@ -24,6 +24,7 @@ PROGRESS = ["job:j", "ev:j"]
 BEAT = ["own:w", "run", "wk", "wk:w", "lease:noop", "job:j"]
 REAP = ["reap", "lease:noop"]
 HEAD = ["info"]
+FORGET_DEAD = ["dead", "deadraw", "deadinfo", "stat"]
 SEED = ["sched", "schednext", "schedlast", "schedseen"]
 FIRE = ["schednext", "sched", "schedlast", "q:noop", "job:sched:s:1", "job:before", "ev", "stat"]
 STALE, HOUR = 90000, 3_600_000
@@ -77,6 +78,7 @@ class Bench:
             "beat": (BEAT, ["w", 1000, 4000, 0, t]),
             "forget": (["rt", "job:j"], ["j"]),
             "reap": (REAP, [333, 1000, 50]),
+            "forget_dead": (FORGET_DEAD, [1000, 10, 5]),
             "seed": (SEED, [0, STALE, "s", "other", "@daily", self.s.ms + HOUR, 0]),
             "fire": (FIRE, fire(self.s.ms, self.s.ms, self.s.ms + HOUR)),
         }
@@ -439,6 +441,41 @@ def heads(s):
         yield "is replaced", seen(), {"seq": 3, "sha256": a}
 
 
+def dead_letters(s):
+    """Dead letters go by their age and by their number, the oldest first, a few at a time."""
+    b = Bench(s, claim=False)
+
+    def bury(*ages):
+        s.fresh()
+        for i, age in enumerate(ages):
+            b.r.zadd("{dr}:dead", {f"t{i}": s.ms - age})
+            b.r.hset("{dr}:deadraw", f"t{i}", "raw")
+            b.r.hset("{dr}:deadinfo", f"t{i}", "info")
+
+    def forget(age=10_000, most=10, at_once=5):
+        return s.run("forget_dead", FORGET_DEAD, [age, most, at_once])[1]
+
+    def left():
+        names = [x.decode() for x in b.r.zrange("{dr}:dead", 0, -1)]
+        assert sorted(names) == sorted(k.decode() for k in b.r.hkeys("{dr}:deadraw")) == sorted(
+            k.decode() for k in b.r.hkeys("{dr}:deadinfo"))
+        return names
+    yield "no dead letters", forget(), 0
+    bury(30_000, 20_000, 5_000, 0)
+    yield "two are too old", forget(), 2
+    yield "the others stay", left(), ["t2", "t3"]
+    yield "nothing more", forget(), 0
+    yield "counted", b.r.hget("{dr}:stat", "dead_trimmed"), b"2"
+    bury(*range(900, 0, -100))
+    yield "too many", forget(most=6), 3
+    yield "the newest stay", left(), ["t3", "t4", "t5", "t6", "t7", "t8"]
+    bury(*range(900, 0, -100))
+    yield "a few at a time", [forget(most=2) for _ in range(3)], [5, 2, 0]
+    bury(*[30_000] * 7, 0)
+    yield "old ones too", [forget() for _ in range(3)], [5, 2, 0]
+    yield "but the new one", left(), ["t7"]
+
+
 def wrong_types(s):
     """Each key of each script as a string (or list): an error, and nothing has changed."""
     for name in Bench(s).calls():
@@ -499,7 +536,7 @@ def survey(s):
 def main():
     s = Scripts()
     passed = failed = 0
-    for cases in (answers, heads, wrong_types, survey):
+    for cases in (answers, heads, dead_letters, wrong_types, survey):
         for name, got, wanted in cases(s):
             if got == wanted:
                 passed += 1

@@ -85,6 +85,13 @@ enum dr_rc store_each_record(struct store *s, const char *type, catalog_fn *fn, 
 /* results/<run>.msgpack: a result too long for Redis; written anew each time. */
 enum dr_rc store_keep_result(struct store *s, const char *run, const void *bytes, size_t len,
                              struct dr_err *err);
+/* Removes those that were written before. */
+struct store_swept {
+    unsigned files;
+    uint64_t bytes;
+};
+enum dr_rc store_sweep_results(struct store *s, int64_t before_ms, struct store_swept *out,
+                               struct dr_err *err) DR_MUST_CHECK;
 
 /* PREFLIGHT when the store lies in one of the roots (NULL-ended): a backup would hold itself, and a
  * recovery would move the store away. A root that is not there is no matter. */

@@ -18,6 +18,7 @@ int cli_backups(const struct cli *c);
 int cli_audit(const struct cli *c);
 int cli_drills(const struct cli *c);
 int cli_check(const struct cli *c);
+int cli_leftovers(const struct cli *c);
 int cli_retention_plan(const struct cli *c);
 int cli_schedule(const struct cli *c);
 /* Prints err to standard error as a person reads it; its exit code. */

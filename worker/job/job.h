@@ -13,6 +13,7 @@
 #include "worker/core/cancel.h"
 #include "worker/job/handler.h"
 
+struct dispatch;
 struct dr_config;
 struct loop;
 struct pool;
@@ -25,8 +26,9 @@ struct job_services {
     struct pool *pool;
     const struct dr_config *config;
     const char *ns;
-    struct store *store; /* of worker/backup; NULL without BACKUP_DIRECTORY */
-    struct watch *watch; /* of worker/watch; NULL in programs that have none */
+    struct store *store;       /* of worker/backup; NULL without BACKUP_DIRECTORY */
+    struct dispatch *dispatch; /* NULL in programs that have none */
+    struct watch *watch;       /* of worker/watch; NULL in programs that have none */
     /* Keeps a result that is too long for Redis as results/<run>.msgpack of the store, written
      * anew each time. In a pool thread. NULL: there is no store. */
     enum dr_rc (*keep_result)(struct store *store, const char *run, const void *bytes, size_t len,

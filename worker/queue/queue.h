@@ -1,7 +1,6 @@
-/* The queue as the worker sees it: one blocking call a transition of the protocol, for fibers on
- * the loop thread. Calls that must not get lost (finish, fail, bury, ...) wait for Redis to come
- * back and repeat themselves, which the scripts allow: the waiting fiber, with the result it holds,
- * is the outbox, bounded by the worker's slots. */
+/* The queue as the worker sees it: one blocking call a transition of the protocol, in a fiber. What
+ * must not get lost (finish, fail, bury, ...) waits for Redis to come back and repeats itself,
+ * which the scripts allow: the waiting fiber with its result is the outbox. */
 #ifndef DR_WORKER_QUEUE_QUEUE_H
 #define DR_WORKER_QUEUE_QUEUE_H
 
@@ -143,6 +142,7 @@ enum dr_rc queue_fail(struct queue *q, struct queue_held *h, const void *err_map
                       int64_t wait_ms, struct dr_err *err);
 enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_refusal *r,
                       struct dr_err *err);
+enum dr_rc queue_forget_dead(struct queue *q, uint64_t *removed, struct dr_err *err); /* old ones */
 enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err);
 /* Not waited for; may get lost, terminal events may not. */
 void queue_progress(struct queue *q, struct queue_held *h, const struct queue_progress *p);

@@ -10,6 +10,8 @@
 #include "common/wire/envelope.h"
 #include "worker/queue/shared.h"
 
+enum { DEAD_DAYS = 90 };
+
 static void lane_keys(struct script_call *c, struct queue *q, const char *lane)
 {
     script_key(c, &q->keys, "run", "");
@@ -274,10 +276,36 @@ enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_
     script_arg(c, refusal->record && h->jid[0] ? "1" : "0");
     script_arg(c, h->dig);
     script_bytes(c, refusal->err, refusal->err_len);
-    script_number(c, (int64_t)90 * 86400000);
+    script_number(c, (int64_t)DEAD_DAYS * 86400000);
     script_number(c, QUEUE_DEAD_MAX);
     script_arg(c, refusal->reason);
     return run_simple(q, c, err);
+}
+
+enum dr_rc queue_forget_dead(struct queue *q, uint64_t *removed, struct dr_err *err)
+{
+    enum { AT_ONCE = 200 };
+    *removed = 0;
+    for (int64_t n = AT_ONCE; n == AT_ONCE;) {
+        struct script_call *c = dr_xalloc(sizeof *c);
+        redisReply *r = NULL;
+        script_begin(c, "forget_dead");
+        script_key(c, &q->keys, "dead", "");
+        script_key(c, &q->keys, "deadraw", "");
+        script_key(c, &q->keys, "deadinfo", "");
+        script_key(c, &q->keys, "stat", "");
+        script_number(c, (int64_t)DEAD_DAYS * 86400000);
+        script_number(c, QUEUE_DEAD_MAX);
+        script_number(c, AT_ONCE);
+        enum dr_rc rc = queue_run_sure(q, c, true, &r, err);
+        free(c);
+        if (rc)
+            return rc;
+        n = script_integer(r, 1);
+        *removed += (uint64_t)n;
+        freeReplyObject(r);
+    }
+    return DR_OK;
 }
 
 enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err)

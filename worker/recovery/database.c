@@ -119,6 +119,7 @@ static enum dr_rc leave(struct recovery *r, struct dr_err *err)
     struct db *d = db_of(r);
     recovery_keep(r, d->scratch, true,
                   "the verified restore; connect to it by this name instead of %s", d->live);
+    recovery_keep_id(r, "oid", d->scratch_oid);
     recovery_say(r, "%s is restored and verified as database %s; %s is unchanged", r->chosen_id,
                  d->scratch, d->live);
     db_lock_drop(r);

@@ -67,11 +67,13 @@ enum dr_rc db_after_keep(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
     (void)err;
-    if (!d->live_lost)
+    if (!d->live_lost) {
         recovery_keep(r, d->before, !d->live_damaged,
                       "the database that was live until this run; ALTER DATABASE … "
                       "ALLOW_CONNECTIONS true opens it%s",
                       d->live_damaged ? "; without expiry, as it could not be backed up" : "");
+        recovery_keep_id(r, "oid", d->live_oid);
+    }
     recovery_say(r, "database %s recovered from %s", d->live, r->chosen_id);
     return DR_OK;
 }
@@ -122,6 +124,7 @@ enum dr_rc db_after_undone(struct recovery *r, struct dr_err *err)
         recovery_keep(r, d->scratch, true, "was live in between: %llu rows, the backup has %llu",
                       (unsigned long long)rows, (unsigned long long)backed_up);
     }
+    recovery_keep_id(r, "oid", d->scratch_oid);
     recovery_say(r, "database %s is again what it was before this run", d->live);
     return DR_OK;
 }

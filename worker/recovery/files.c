@@ -75,9 +75,11 @@ static enum dr_rc prove(struct recovery *r, struct dr_err *err)
 static enum dr_rc leave(struct recovery *r, struct dr_err *err)
 {
     struct fs *f = fs_of(r);
-    for (unsigned i = 0; i < f->root_count; i++)
+    for (unsigned i = 0; i < f->root_count; i++) {
         recovery_keep(r, swap_staged_path(f->swap, i), true,
                       "the verified restore of %s; copy what you need", f->roots[i].path);
+        recovery_keep_id(r, "inode", swap_part_inode(f->swap, i, "new"));
+    }
     recovery_say(r, "%s is restored and verified beside the live files: %s%s", r->chosen_id,
                  swap_staged_path(f->swap, 0), f->root_count > 1 ? " and other roots" : "");
     return recovery_close(r, JOB_DONE, err);

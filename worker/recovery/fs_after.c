@@ -41,6 +41,7 @@ void fs_after_keep(struct recovery *r, bool failed)
         else
             recovery_keep(r, path, !f->live_damaged, "the tree that was live until this run%s",
                           f->live_damaged ? "; without expiry, as it could not be backed up" : "");
+        recovery_keep_id(r, "inode", swap_part_inode(f->swap, i, failed ? "failed" : "before"));
     }
     if (!failed)
         recovery_say(r, "files recovered from %s", r->chosen_id);

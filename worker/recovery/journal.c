@@ -309,9 +309,37 @@ const json_t *journal_last(const struct journal *j, const char *type, const char
     return NULL;
 }
 
+/* The record that closed it; NULL: it is open. */
+static const struct journal_record *closing(const struct journal *j)
+{
+    size_t i = j->count;
+    while (i > 0 && strncmp(j->entries[i - 1].record.type, "leftover-", 9) == 0)
+        i--;
+    const struct journal_record *r = i > 0 ? &j->entries[i - 1].record : NULL;
+    return r && strcmp(r->type, "run-closed") == 0 ? r : NULL;
+}
+
 bool journal_is_closed(const struct journal *j)
 {
-    return j->count > 0 && strcmp(j->entries[j->count - 1].record.type, "run-closed") == 0;
+    return closing(j) != NULL;
+}
+
+int64_t journal_closed_ms(const struct journal *j)
+{
+    const struct journal_record *r = closing(j);
+    return r ? r->at_ms : 0;
+}
+
+bool journal_says(const struct journal *j, const char *type, const char *what)
+{
+    const struct journal_record *r = closing(j);
+    for (size_t i = r ? (size_t)r->seq : j->count; i < j->count; i++) {
+        const struct journal_record *later = &j->entries[i].record;
+        const char *of = json_string_value(json_object_get(later->data, "what"));
+        if (strcmp(later->type, type) == 0 && of && strcmp(of, what) == 0)
+            return true;
+    }
+    return false;
 }
 
 const char *journal_run(const struct journal *j)
@@ -319,10 +347,29 @@ const char *journal_run(const struct journal *j)
     return j->run;
 }
 
+/* The list goes first: as long as the journal is there, somebody looks for it. */
+enum dr_rc journal_remove(struct journal *j, int store_dirfd, struct dr_err *err)
+{
+    char name[JOURNAL_RUN_BYTES + 8];
+    int folder;
+    if (open_folder(store_dirfd, false, &folder, err))
+        return err->rc;
+    static const char *const parts[] = {"pairs", "log"};
+    for (size_t i = 0; i < 2 && !err->rc; i++) {
+        (void)snprintf(name, sizeof name, "%s.%s", j->run, parts[i]);
+        if (unlinkat(folder, name, 0) != 0 && errno != ENOENT)
+            (void)dr_fail_errno(err, DR_E_IO, "remove journal/%s", name);
+    }
+    if (!err->rc && fsync(folder) != 0)
+        (void)dr_fail_errno(err, DR_E_IO, "journal: fsync");
+    (void)close(folder);
+    return err->rc;
+}
+
 /* By its end alone: a journal is read whole only by whoever has its lock. */
 static bool ends_closed(int folder, const char *name)
 {
-    static const char mark[] = "\"type\":\"run-closed\"";
+    static const char mark[] = "\"type\":\"run-closed\"", after[] = "\"type\":\"leftover-";
     struct stat st;
     bool closed = false;
     int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -333,7 +380,8 @@ static bool ends_closed(int folder, const char *name)
         if (n > 0 && tail[n - 1] == '\n') {
             tail[n - 1] = 0;
             const char *line = memrchr(tail, '\n', (size_t)n - 1);
-            closed = strstr(line ? line + 1 : tail, mark) != NULL;
+            line = line ? line + 1 : tail;
+            closed = strstr(line, mark) || strstr(line, after);
         }
     }
     if (fd >= 0)
@@ -342,7 +390,7 @@ static bool ends_closed(int folder, const char *name)
     return closed;
 }
 
-enum dr_rc journal_list_open(int store_dirfd, char ***out, struct dr_err *err)
+static enum dr_rc list_runs(int store_dirfd, bool closed, char ***out, struct dr_err *err)
 {
     int folder = -1;
     size_t count = 0, cap = 8;
@@ -365,7 +413,7 @@ enum dr_rc journal_list_open(int store_dirfd, char ***out, struct dr_err *err)
     for (struct dirent *e = readdir(d); e && count < RUNS_MAX; e = readdir(d)) {
         size_t len = strlen(e->d_name);
         if (len != JOURNAL_RUN_BYTES + 4 || !run_valid(e->d_name, len - 4) ||
-            strcmp(e->d_name + len - 4, ".log") != 0 || ends_closed(folder, e->d_name))
+            strcmp(e->d_name + len - 4, ".log") != 0 || (!closed && ends_closed(folder, e->d_name)))
             continue;
         if (count + 2 > cap)
             runs = dr_xrealloc(runs, (cap *= 2) * sizeof *runs);
@@ -375,6 +423,16 @@ enum dr_rc journal_list_open(int store_dirfd, char ***out, struct dr_err *err)
     (void)closedir(d);
     *out = runs;
     return DR_OK;
+}
+
+enum dr_rc journal_list_open(int store_dirfd, char ***out, struct dr_err *err)
+{
+    return list_runs(store_dirfd, false, out, err);
+}
+
+enum dr_rc journal_list_all(int store_dirfd, char ***out, struct dr_err *err)
+{
+    return list_runs(store_dirfd, true, out, err);
 }
 
 void journal_list_free(char **runs)

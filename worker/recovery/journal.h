@@ -5,8 +5,8 @@
  * a run holds an OFD write lock on the file. A last line without newline, or whose newline is there
  * but not its bytes, was never acted upon: it is cut off. Any other break is NEEDS_HUMAN.
  *
- * Types: run-open, step-intent, step-done, step-undone, run-closed. Blocking: pool threads. One
- * owner. */
+ * Types: run-open, step-intent, step-done, step-undone, run-closed; behind that leftover-drop and
+ * leftover-gone, which say what became of what the run left. Blocking: pool threads. One owner. */
 #ifndef DR_WORKER_RECOVERY_JOURNAL_H
 #define DR_WORKER_RECOVERY_JOURNAL_H
 
@@ -51,12 +51,20 @@ size_t journal_count(const struct journal *j);
 const struct journal_record *journal_at(const struct journal *j, size_t i);
 /* The newest record of that type, for steps: with data.step = step; NULL: there is none. */
 const json_t *journal_last(const struct journal *j, const char *type, const char *step);
-bool journal_is_closed(const struct journal *j); /* its last record is run-closed */
+/* Its last record is run-closed, but for what became of its leftovers since. */
+bool journal_is_closed(const struct journal *j);
+int64_t journal_closed_ms(const struct journal *j); /* when; 0: it is open */
+/* A leftover-… record of that type about `what`, written since it was closed. */
+bool journal_says(const struct journal *j, const char *type, const char *what);
 const char *journal_run(const struct journal *j);
+/* The journal and its list of renames are removed; it is locked until it is freed. */
+enum dr_rc journal_remove(struct journal *j, int store_dirfd, struct dr_err *err) DR_MUST_CHECK;
 
 /* The names of all runs in journal/ that do not end with run-closed, as far as one can see without
  * the lock; NULL-ended, freed by journal_list_free. No journal folder: none. */
 enum dr_rc journal_list_open(int store_dirfd, char ***out, struct dr_err *err) DR_MUST_CHECK;
+/* And those that do. */
+enum dr_rc journal_list_all(int store_dirfd, char ***out, struct dr_err *err) DR_MUST_CHECK;
 void journal_list_free(char **runs);
 
 #endif

@@ -423,6 +423,12 @@ void recovery_keep(struct recovery *r, const char *what, bool expires, const cha
     (void)json_array_append_new(r->kept_old, kept);
 }
 
+void recovery_keep_id(struct recovery *r, const char *key, uint64_t id)
+{
+    json_t *last = json_array_get(r->kept_old, json_array_size(r->kept_old) - 1);
+    (void)json_object_set_new(last, key, json_integer((json_int_t)id));
+}
+
 void recovery_say(struct recovery *r, const char *fmt, ...)
 {
     va_list ap;

@@ -104,6 +104,8 @@ enum dr_rc recovery_services_up(struct recovery *r, struct dr_err *err) DR_MUST_
  * a database or a path; without expiry when live could not be backed up. */
 void recovery_keep(struct recovery *r, const char *what, bool expires, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* "oid" or "inode" of the newest of them, for the journal: without it nobody drops it. */
+void recovery_keep_id(struct recovery *r, const char *key, uint64_t id);
 void recovery_say(struct recovery *r, const char *fmt, ...)
     __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal */
 /* Text of any origin as JSON: what is no UTF-8 becomes '?'. Never NULL. */

@@ -257,6 +257,13 @@ bool swap_keeps(const struct swap *s, unsigned root, bool failed)
     return fd >= 0 && !is_empty(fd, "");
 }
 
+uint64_t swap_part_inode(const struct swap *s, unsigned root, const char *part)
+{
+    const struct swap_root *r = &s->roots[root];
+    struct stat st;
+    return r->ours >= 0 && fstatat(r->ours, part, &st, AT_SYMLINK_NOFOLLOW) == 0 ? st.st_ino : 0;
+}
+
 enum dr_rc swap_stage(struct swap *s, unsigned root, struct cancel *cancel, int *fd,
                       struct dr_err *err)
 {

@@ -67,6 +67,8 @@ enum dr_rc swap_carry(struct swap *s, unsigned root, const void *path, size_t le
                       struct dr_err *err) DR_MUST_CHECK;
 /* Old entries that lie in `before` of that root, or that went to `failed`: what is kept. */
 bool swap_keeps(const struct swap *s, unsigned root, bool failed);
+/* Of the folder `new`, `before` or `failed` of that root; 0: there is none. */
+uint64_t swap_part_inode(const struct swap *s, unsigned root, const char *part);
 uint64_t swap_pairs(const struct swap *s);
 uint64_t swap_carried(const struct swap *s);
 

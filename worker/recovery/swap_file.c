@@ -6,10 +6,13 @@
  * Modes are octal. Pool threads. */
 #include "worker/recovery/swap.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/buf.h"
 #include "common/mem.h"
@@ -235,6 +238,13 @@ static bool find_ranges(struct swap *s)
     return true;
 }
 
+static void free_paths(char **paths)
+{
+    for (unsigned i = 0; paths[i]; i++)
+        free(paths[i]);
+    free(paths);
+}
+
 static enum dr_rc load(struct swap *s, struct dr_buf *text, struct dr_err *err)
 {
     struct swap_root *sides = dr_xarray(ROOTS_MAX, sizeof *sides);
@@ -252,11 +262,22 @@ static enum dr_rc load(struct swap *s, struct dr_buf *text, struct dr_err *err)
     }
     if (!rc && !find_ranges(s))
         rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames is not sorted");
-    for (unsigned i = 0; paths[i]; i++)
-        free(paths[i]);
-    free(paths);
+    free_paths(paths);
     free(sides);
     return rc;
+}
+
+static enum dr_rc read_plan(int dirfd, const char *name, const char *sha256, struct dr_buf *text,
+                            struct dr_err *err)
+{
+    char got[65];
+    enum dr_rc rc = disk_read(dirfd, name, text, err);
+    if (rc)
+        return rc;
+    dr_sha256_hex(text->data, text->len, got);
+    return strcmp(got, sha256) != 0
+               ? dr_fail(err, DR_E_INTEGRITY, "%s differs from what its journal says", name)
+               : DR_OK;
 }
 
 enum dr_rc swap_load(int dirfd, const char *name, const char *sha256, const char *run,
@@ -264,20 +285,85 @@ enum dr_rc swap_load(int dirfd, const char *name, const char *sha256, const char
 {
     struct dr_buf text;
     struct swap *s = swap_new(run);
-    char got[65];
     enum dr_rc rc;
     dr_buf_init(&text, PLAN_MAX_BYTES);
-    rc = disk_read(dirfd, name, &text, err);
-    if (!rc) {
-        dr_sha256_hex(text.data, text.len, got);
-        rc = strcmp(got, sha256) != 0
-                 ? dr_fail(err, DR_E_INTEGRITY, "%s differs from what its journal says", name)
-                 : load(s, &text, err);
-    }
+    rc = read_plan(dirfd, name, sha256, &text, err);
+    if (!rc)
+        rc = load(s, &text, err);
     dr_buf_fini(&text);
     if (rc)
         swap_close(s);
     else
         *out = s;
+    return rc;
+}
+
+/* ---- what lies in `before` that the plan did not put there ---- */
+
+static enum dr_rc find_odd(const struct swap *s, unsigned root, int before, char odd[256],
+                           struct dr_err *err)
+{
+    int fd = openat(before, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+    if (!d) {
+        (void)dr_fail_errno(err, DR_E_IO, "list an old tree");
+        if (fd >= 0)
+            (void)close(fd);
+        return err->rc;
+    }
+    while (!odd[0] && (e = readdir(d))) {
+        struct stat st;
+        const struct swap_pair *p;
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        p = swap_find_entry(s, root, e->d_name);
+        if (!p || !p->old_ino ||
+            (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+             st.st_ino != p->old_ino))
+            (void)snprintf(odd, 256, "%s", e->d_name);
+    }
+    (void)closedir(d);
+    return DR_OK;
+}
+
+/* Takes paths' number of roots without opening one. */
+static void set_roots(struct swap *s, char **paths)
+{
+    while (paths[s->count])
+        s->count++;
+    s->roots = dr_xarray(s->count + 1, sizeof *s->roots);
+    for (unsigned i = 0; i < s->count; i++) {
+        struct swap_root *r = &s->roots[i];
+        r->fd = r->lock = r->ours = r->fresh = r->before = r->failed = -1;
+    }
+}
+
+enum dr_rc swap_find_odd(const struct swap_plan_file *file, const char *root, int before,
+                         char odd[256], struct dr_err *err)
+{
+    struct swap *s = swap_new(file->run);
+    struct swap_root *sides = dr_xarray(ROOTS_MAX, sizeof *sides);
+    char **paths = dr_xarray(ROOTS_MAX + 1, sizeof *paths);
+    struct dr_buf text;
+    unsigned i = 0;
+    odd[0] = 0;
+    dr_buf_init(&text, PLAN_MAX_BYTES);
+    enum dr_rc rc = read_plan(file->dirfd, file->name, file->sha256, &text, err);
+    if (!rc && (!text.len || !swap_file_parse(s, (char *)text.data, paths, sides)))
+        rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames cannot be read");
+    set_roots(s, paths);
+    if (!rc && !find_ranges(s))
+        rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames is not sorted");
+    while (!rc && i < s->count && strcmp(paths[i], root) != 0)
+        i++;
+    if (!rc && i == s->count)
+        rc = dr_fail(err, DR_E_INTEGRITY, "the list of renames does not name root %s", root);
+    if (!rc)
+        rc = find_odd(s, i, before, odd, err);
+    dr_buf_fini(&text);
+    free_paths(paths);
+    free(sides);
+    swap_close(s);
     return rc;
 }

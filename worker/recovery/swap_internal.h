@@ -94,8 +94,20 @@ struct swap_side swap_side_of(const struct stat *st);
  * and sides of its roots; changes text. false: it is none. */
 bool swap_file_parse(struct swap *s, char *text, char **paths, struct swap_root *roots);
 
-/* prune.c: a tree with whatever modes it has, however deep; what is not there is removed. */
+/* The plan of a run, nothing opened or locked: whether each entry of `before` is one that the plan
+ * moved there from that root. odd: the name of one that is not, "" when all are. */
+struct swap_plan_file {
+    int dirfd;
+    const char *name, *sha256, *run;
+};
+enum dr_rc swap_find_odd(const struct swap_plan_file *file, const char *root, int before,
+                         char odd[256], struct dr_err *err) DR_MUST_CHECK;
+
+/* prune.c: a tree with whatever modes it has, however deep; what is not there is removed. REFUSED:
+ * something is mounted in it. freed: bytes of its files are added; may be NULL. */
 enum dr_rc prune_tree(int dir, const char *name, struct cancel *cancel,
                       struct dr_err *err) DR_MUST_CHECK;
+enum dr_rc prune_counted(int dir, const char *name, uint64_t *freed, struct cancel *cancel,
+                         struct dr_err *err) DR_MUST_CHECK;
 
 #endif

@@ -178,6 +178,43 @@ static void the_list_names_open_ones_only(void **state)
     journal_list_free(runs);
 }
 
+/* What is written about leftovers opens nothing; who begins the run again does. */
+static void leftovers_leave_it_closed(void **state)
+{
+    struct dr_err err = {0};
+    char **runs = NULL;
+    (void)state;
+    write_two();
+    struct journal *j = must_open(false);
+    append(j, "leftover-gone", "x");
+    assert_false(journal_is_closed(j));
+    append(j, "run-closed", "");
+    int64_t closed = journal_closed_ms(j);
+    assert_true(journal_is_closed(j) && closed > 0);
+    assert_false(journal_says(j, "leftover-gone", "db"));
+    assert_int_equal(journal_append(j, "leftover-drop", json_pack("{s:s}", "what", "db"), &err),
+                     DR_OK);
+    journal_free(j);
+    j = must_open(false);
+    assert_true(journal_is_closed(j));
+    assert_int_equal(journal_closed_ms(j), closed);
+    assert_true(journal_says(j, "leftover-drop", "db"));
+    assert_false(journal_says(j, "leftover-drop", "other"));
+    assert_false(journal_says(j, "leftover-gone", "db"));
+    assert_int_equal(journal_list_open(dirfd, &runs, &err), DR_OK);
+    assert_null(runs[0]);
+    journal_list_free(runs);
+    assert_int_equal(journal_list_all(dirfd, &runs, &err), DR_OK);
+    assert_string_equal(runs[0], run);
+    journal_list_free(runs);
+    append(j, "run-open", "");
+    assert_false(journal_is_closed(j));
+    assert_int_equal(journal_closed_ms(j), 0);
+    assert_int_equal(journal_remove(j, dirfd, &err), DR_OK);
+    journal_free(j);
+    assert_int_equal(journal_open(dirfd, run, false, &j, &err), DR_E_NOT_FOUND);
+}
+
 static void names_are_not_paths(void **state)
 {
     static const char *const bad[] = {"", "../../../../etc/p", "abcdefghijklmn2",
@@ -202,6 +239,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_line_that_does_not_follow_needs_a_human, setup, teardown),
         cmocka_unit_test_setup_teardown(one_holds_it_at_a_time, setup, teardown),
         cmocka_unit_test_setup_teardown(the_list_names_open_ones_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(leftovers_leave_it_closed, setup, teardown),
         cmocka_unit_test_setup_teardown(names_are_not_paths, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
