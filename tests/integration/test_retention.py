@@ -401,6 +401,21 @@ def case_bad_variables_delete_nothing(case):
     assert ids(store, "backups") == sorted(old) and ids(store, "trash") == []
 
 
+def case_what_was_displaced_is_not_purged_when_the_better_one_turns_bad(case):
+    store = set_up(case)
+    old = today(case, 2)
+    case.worker()
+    assert case.order("retention", "r1")["tombstoned"] == old[:1]
+    victim = store / "backups" / old[1] / "files.drb"
+    victim.write_bytes(bytes([victim.read_bytes()[0] ^ 1]) + victim.read_bytes()[1:])
+    case.order("verify", "v1", "failed", all=True)
+    result = case.order("retention", "r2")
+    assert result["purged"] == [] and result["held"] == {old[0]: "daily"} and "held" in result["summary"], result
+    case.drworker("backups", "--undelete", old[0])
+    assert case.order("verify", "v2", backup_id=old[0])["bad"] == []
+    assert "frozen" in case.order("retention", "r3")["reasons"][old[0]]
+
+
 def case_lost_manifests_stop_their_kind_until_a_person_decides(case):
     store = set_up(case)
     old = today(case, 4)
@@ -506,7 +521,7 @@ def case_ten_days_under_the_default_policy(case):
     taken = {}
     for n in range(10):
         for hour in (2, 14):
-            day.set(now + (n * 24 + hour - 2) * 3600000)
+            day.set(now + (n * 24 + hour - 2) * 3600000 + n * 60000)  # never exactly at a cut
             bid = scheduled(case, f"b{n}-{hour}")
             assert bid.startswith(f"202605{n + 1:02d}T{hour:02d}"), bid
             taken[bid] = day.now()
