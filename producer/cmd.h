@@ -38,5 +38,6 @@ int cmd_cancel(struct cmd *c);
 int cmd_workers(struct cmd *c);
 int cmd_schedule(struct cmd *c);
 int cmd_keys(struct cmd *c);
+int cmd_alert_test(struct cmd *c);
 
 #endif

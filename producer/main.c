@@ -21,6 +21,7 @@ static const char usage_text[] =
     "  status JOB   watch JOB [--timeout DURATION]   cancel JOB   jobs [--lane L] [--state S]   "
     "workers   schedule\n"
     "  keys new KID ROLE [--types LIST] [--not-after TIME]   a line for the key file\n"
+    "  alert-test [--wait [--timeout DURATION]]   a test alert to every target; 0 if all took it\n"
     "Environment: REDIS_URL (else CELERY_BROKER_URL), DR_NAMESPACE, DR_SIGN_KEYS_FILE, "
     "DR_SIGN_KID\n";
 
@@ -29,9 +30,10 @@ static const struct {
     int (*fn)(struct cmd *c);
     bool needs_link;
 } commands[] = {
-    {"status", cmd_status, true},     {"watch", cmd_watch, true},     {"jobs", cmd_jobs, true},
-    {"cancel", cmd_cancel, true},     {"workers", cmd_workers, true}, {"keys", cmd_keys, false},
-    {"schedule", cmd_schedule, true},
+    {"status", cmd_status, true},     {"watch", cmd_watch, true},
+    {"jobs", cmd_jobs, true},         {"cancel", cmd_cancel, true},
+    {"workers", cmd_workers, true},   {"keys", cmd_keys, false},
+    {"schedule", cmd_schedule, true}, {"alert-test", cmd_alert_test, true},
 };
 
 const char *cmd_option(const struct cmd *c, const char *name)

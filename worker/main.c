@@ -26,6 +26,7 @@
 #include "worker/recovery/procedure.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
+#include "worker/watch/alert.h"
 #include "worker/watch/head.h"
 #include "worker/watch/watch.h"
 
@@ -49,6 +50,7 @@ struct worker {
     struct dispatch *dispatch;
     struct schedule_set *schedules;
     struct watch *watch;
+    struct alerts *alerts;
     struct httpd_address listen;
     struct httpd *httpd;       /* NULL: off, or its address is taken */
     struct takeover *takeover; /* NULL: no store, or no lane that keeps journals is served */
@@ -93,7 +95,7 @@ static void stop_watch(void *arg)
 }
 
 /* A journal that is being resolved is brought to its end first. */
-static void on_drained(void *arg)
+static void stop_takeover(void *arg)
 {
     struct worker *w = arg;
     if (w->takeover)
@@ -121,10 +123,17 @@ static void tell_head(struct worker *w, const struct catalog_head *head)
     dispatch_tell_head(w->dispatch, head->seq, sha256);
 }
 
+static void on_drained(void *arg)
+{
+    struct worker *w = arg;
+    alert_stop(w->alerts, stop_takeover, w);
+}
+
 static void on_order(void *arg, const struct dispatch_order *o)
 {
     struct worker *w = arg;
     audit_order(&w->audit, o);
+    alert_on_order(w->alerts, o);
     tell_head(w, &w->audit.catalog);
 }
 
@@ -217,8 +226,10 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .on_end = on_end,
         .on_drained = on_drained,
         .arg = w};
-    if (dispatch_new(&o, &w->dispatch, err))
+    if (dispatch_new(&o, &w->dispatch, err) ||
+        alert_new(&w->services, dispatch_queue(w->dispatch), o.lease_ms, &w->alerts, err))
         return err->rc;
+    w->services.alerts = w->alerts;
     w->services.redis_ms = dispatch_redis_ms;
     w->services.queue = w->services.dispatch = w->dispatch;
     const struct watch_options wo = {.services = &w->services,
@@ -283,6 +294,7 @@ static int run(const struct cli *c)
     dr_redis_url_show(&w.url, url);
     dr_log(DR_LOG_INFO, "worker.start", "version", DR_VERSION, "redis", url, NULL);
     loop_lag_start(w.loop);
+    alert_start(w.alerts);
     watch_start(w.watch);
     serve(&w);
     if (w.store &&
@@ -295,6 +307,7 @@ static int run(const struct cli *c)
     dr_log(DR_LOG_INFO, "worker.stop", NULL);
 out:
     httpd_free(w.httpd);
+    alert_free(w.alerts);
     dispatch_free(w.dispatch);
     watch_free(w.watch);
     takeover_free(w.takeover);

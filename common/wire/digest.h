@@ -10,5 +10,7 @@ enum { DR_RUN_TEXT = 17 };
  * characters of lower-case base32(SHA-256("dr-run" 00 namespace 00 job id)). */
 void dr_run_name(const char *ns, const char *job_id, char out[DR_RUN_TEXT]);
 void dr_sha256_hex(const void *bytes, size_t len, char out[65]);
+struct dr_secret;
+void dr_hmac_sha256_hex(const struct dr_secret *key, const void *bytes, size_t len, char out[65]);
 
 #endif

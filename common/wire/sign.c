@@ -42,6 +42,15 @@ void dr_sha256_hex(const void *bytes, size_t len, char out[65])
     digest_hex(EVP_sha256(), bytes, len, 32, out);
 }
 
+void dr_hmac_sha256_hex(const struct dr_secret *key, const void *bytes, size_t len, char out[65])
+{
+    unsigned char mac[EVP_MAX_MD_SIZE] = {0};
+    unsigned n = 0;
+    if (!HMAC(EVP_sha256(), key->bytes, (int)key->len, bytes, len, mac, &n))
+        OPENSSL_die("hmac", __FILE__, __LINE__);
+    dr_hex(mac, 32, out);
+}
+
 void dr_run_name(const char *ns, const char *job_id, char out[DR_RUN_TEXT])
 {
     unsigned char sum[EVP_MAX_MD_SIZE] = {0};

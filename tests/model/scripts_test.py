@@ -23,6 +23,8 @@ CANCEL = ["job:j", "ev", "ev:j", "run"]
 PROGRESS = ["job:j", "ev:j"]
 BEAT = ["own:w", "run", "wk", "wk:w", "lease:noop", "job:j"]
 REAP = ["reap", "lease:noop"]
+ALERT = ["alert", "alert:out", "ev"]
+ALERTBEAT = ["alert:out", "alert:test"]
 HEAD = ["info"]
 FORGET_DEAD = ["dead", "deadraw", "deadinfo", "stat"]
 SEED = ["sched", "schednext", "schedlast", "schedseen"]
@@ -79,6 +81,9 @@ class Bench:
             "forget": (["rt", "job:j"], ["j"]),
             "reap": (REAP, [333, 1000, 50]),
             "forget_dead": (FORGET_DEAD, [1000, 10, 5]),
+            "alert": (ALERT, alerting()),
+            "alertbeat": (ALERTBEAT, ["w", 1000, "webhook,mail", 16, 1]),
+            "alertdone": (["alert:out"], ["0a", "mail"]),
             "seed": (SEED, [0, STALE, "s", "other", "@daily", self.s.ms + HOUR, 0]),
             "fire": (FIRE, fire(self.s.ms, self.s.ms, self.s.ms + HOUR)),
         }
@@ -232,6 +237,12 @@ def configurations(s):
     yield "or goes", p.r.hkeys("{dr}:schedseen"), [b"s"]
 
 
+def alerting(op="raise", nid="0a", wid="w", targets="webhook,mail", severity="warning", rank=1, subject="db",
+             most=500, out=200):
+    return [op, nid, wid, 1000, targets, 10000, "backup_failed", subject, severity, rank, "it failed", "job j", most,
+            out]
+
+
 def again(b, resume, **more):
     """The message comes once more and is started."""
     b.r.lpush("{dr}:q:noop", "raw")
@@ -374,6 +385,85 @@ def answers(s):
     b = Bench(s)
     yield "beat", s.run("beat", BEAT, ["w", 1000, 4000, 0, b.ticket])[1], b"o"
     yield "beat of a gone one", s.run("beat", BEAT, ["w", 1000, 4000, 0, "1"])[1], b"g"
+
+
+def alerts(s):
+    """An alert's life, who delivers its notices, and what a lost reply changes: nothing."""
+    def alert(**how):
+        return s.run("alert", ALERT, alerting(**how))
+
+    def beat(wid="v", held=(), targets="webhook,mail", most=16, test=0):
+        return s.run("alertbeat", ALERTBEAT, [wid, 1000, targets, most, test, *held])[1:]
+
+    def feed():
+        return [(e[1][b"kind"], e[1][b"count"]) for e in r.xrange("{dr}:ev") if e[1][b"e"] == b"alert"]
+    s.fresh()
+    r, now = s.r, str(s.ms)
+    yield "nothing to clear", alert(op="clear")[0], "NONE"
+    first = alert()
+    text = "\n".join(["w", str(s.ms + 1000), "webhook,mail", "firing", "firing", "warning", "backup_failed", "db", now,
+                      now, "1", "it failed", "job j"]).encode()
+    yield "an alert fires", first, ["FIRING", text, 0]
+    yield "its reply lost", alert(), ["ALREADY", text, 0]
+    yield "it goes on", alert(nid="0b"), ["REPEATED"]
+    yield "that reply lost", alert(nid="0b"), ["ALREADY", b"", 0]
+    yield "counted once", r.hget("{dr}:alert", "backup_failed db").split()[1], b"2"
+    yield "another subject", alert(nid="0c", subject="files", targets="")[:2], ["FIRING", b""]
+    yield "it gets worse", alert(nid="0d", severity="critical", rank=2)[0], "WORSE"
+    yield "and not better by that", alert(nid="0e")[0], "REPEATED"
+    yield "nor worse again", alert(nid="0e1", severity="critical", rank=2)[0], "REPEATED"
+    s.advance(9999)
+    yield "no reminder yet", alert(nid="0f")[0], "REPEATED"
+    s.advance(1)
+    yield "a reminder", alert(nid="10", targets="")[0], "REMINDER"
+    yield "one", alert(nid="11")[0], "REPEATED"
+    s.advance(-100000)
+    yield "a clock that went back", alert(nid="12")[0], "REPEATED"
+    s.advance(100000)
+    over = alert(op="clear", nid="13", targets="mail")
+    yield "it is over", (over[0], over[1].split(b"\n")[3:6], over[1].split(b"\n")[9:11]), \
+        ("RESOLVED", [b"resolved", b"resolved", b"critical"], [now.encode(), b"9"])
+    yield "that reply lost, too", alert(op="clear", nid="13"), ["ALREADY", over[1], 0]
+    yield "over is over", alert(op="clear", nid="14")[0], "NONE"
+    yield "each change in the feed, once", feed(), \
+        [(b"firing", b"1"), (b"firing", b"1"), (b"worse", b"3"), (b"reminder", b"7"), (b"resolved", b"9")]
+    yield "too many alerts", alert(nid="15", subject="x", most=1)[0], "FULL"
+    yield "a known one all the same", alert(nid="16", subject="files", most=1, targets="")[0], "REMINDER"
+    for i in 6, 7, 10, 11:
+        args = alerting(nid="17", subject="y")
+        args[i] = "a\nb"
+        try:
+            got = s.run("alert", ALERT, args)
+        except redis.ResponseError:
+            got = "refused"
+        yield f"argument {i} of two lines", got, "refused"
+    yield "three notices wait", sorted(r.hkeys("{dr}:alert:out")), [b"0a", b"0d", b"13"]
+    s.advance(-10000)
+    yield "leased notices are left alone", beat(), [b""]
+    s.advance(10000)
+    yield "who cannot reach their targets", beat(targets="mail")[1:], []
+    s.advance(1001)
+    taken = beat(most=2)
+    yield "a dead worker's notices, oldest first", taken[1::2], [b"0a", b"0d"]
+    yield "are leased to the new one", [n.split(b"\n")[0] for n in taken[2::2]], [b"v", b"v"]
+    s.advance(900)
+    yield "who says that it is at it", beat(held=["0a", "0d"], targets="")[1:], []
+    s.advance(900)
+    yield "keeps them", beat(wid="u")[1::2], [b"13"]
+    s.advance(1001)
+    r.hset("{dr}:alert:out", "junk", "no notice")
+    yield "what is no notice goes", (beat(wid="t")[1::2], r.hexists("{dr}:alert:out", "junk")), \
+        ([b"0a", b"0d"] + [b"13"], False)
+    done = ["alert:out"]
+    yield "one target has it", s.run("alertdone", done, ["0a", "webhook"]), ["OK", 1]
+    yield "said again", s.run("alertdone", done, ["0a", "webhook"]), ["OK", 1]
+    yield "the other one is left", r.hget("{dr}:alert:out", "0a").split(b"\n")[2], b"mail"
+    yield "both have it", s.run("alertdone", done, ["0a", "mail"]), ["OK", 0]
+    yield "it is gone", s.run("alertdone", done, ["0a", "mail"])[0], "GONE"
+    yield "no room: the oldest goes", alert(nid="18", subject="z", out=2)[2], 1
+    yield "which was", sorted(r.hkeys("{dr}:alert:out")), [b"13", b"18"]
+    r.lpush("{dr}:alert:test", "t1")
+    yield "a test for who wants one", (beat(), beat(test=1)[0], beat(test=1)[0]), ([b""], b"t1", b"")
 
 
 def many(s):
@@ -536,7 +626,7 @@ def survey(s):
 def main():
     s = Scripts()
     passed = failed = 0
-    for cases in (answers, heads, dead_letters, wrong_types, survey):
+    for cases in (answers, alerts, heads, dead_letters, wrong_types, survey):
         for name, got, wanted in cases(s):
             if got == wanted:
                 passed += 1

@@ -15,6 +15,7 @@
 #include "worker/job/schedule_set.h"
 #include "worker/queue/conn.h"
 #include "worker/task/tasks.h"
+#include "worker/watch/alert.h"
 
 enum { THREADS = 2, REDIS_WAIT_MS = 5000, DETAIL_MAX = 4096 };
 
@@ -112,6 +113,14 @@ static enum dr_rc check_schedules(struct check *c, struct dr_buf *detail, struct
     return DR_OK;
 }
 
+static enum dr_rc check_alerts(struct check *c, struct dr_buf *detail, struct dr_err *err)
+{
+    bool any = false;
+    enum dr_rc rc = alert_describe(c->config, &any, detail, err);
+    c->skipped = !any;
+    return rc;
+}
+
 static const struct check_item {
     const char *name;
     check_fn *fn;
@@ -128,6 +137,7 @@ static const struct check_item {
     {"files", check_files},
     {"config files", check_config_files},
     {"schedules", check_schedules},
+    {"alerts", check_alerts},
 };
 
 /* The worst first: what is broken, then what is refused, then what may come back by itself. */

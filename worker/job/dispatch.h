@@ -33,7 +33,7 @@ struct dispatch_order {
     const struct job_task *task; /* of the lane */
     const char *job_id, *worker; /* job_id "": it had no valid id */
     const char *actor, *kid, *claimed_actor;
-    const struct dr_args *args; /* STARTED */
+    const struct dr_args *args; /* STARTED, ENDED */
     unsigned attempt;           /* STARTED */
     const char *outcome;      /* ENDED: of enum job_outcome, or retry, parked, handed_back, stale */
     const struct dr_err *err; /* REFUSED, and ENDED unless it went well */

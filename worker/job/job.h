@@ -19,6 +19,7 @@ struct loop;
 struct pool;
 struct store;
 struct watch;
+struct alerts;
 
 /* What every job may use; borrowed, lives as long as the worker. */
 struct job_services {
@@ -29,6 +30,7 @@ struct job_services {
     struct store *store;       /* of worker/backup; NULL without BACKUP_DIRECTORY */
     struct dispatch *dispatch; /* NULL in programs that have none */
     struct watch *watch;       /* of worker/watch; NULL in programs that have none */
+    struct alerts *alerts;     /* of worker/watch; NULL in programs that have none */
     /* Keeps a result that is too long for Redis as results/<run>.msgpack of the store, written
      * anew each time. In a pool thread. NULL: there is no store. */
     enum dr_rc (*keep_result)(struct store *store, const char *run, const void *bytes, size_t len,
