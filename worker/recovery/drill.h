@@ -86,9 +86,6 @@ enum dr_rc drill_save(void *saving, struct cancel *cancel, struct dr_err *err) D
 /* drill_code.c: opens the keyring with DR_RECOVERY_CODE only, once in 28 days. Pool thread. */
 enum dr_rc drill_open_code(void *drill, struct cancel *cancel, struct dr_err *err) DR_MUST_CHECK;
 
-/* How many slots of the keyring are known to open it: by this process, or by a drill. Blocking. */
-enum dr_rc drill_slots_proven(struct store *s, unsigned *out, struct dr_err *err) DR_MUST_CHECK;
-
 /* ---- the series: one line a drill, as the catalog has it; any thread that may block ---- */
 struct drill_line {
     int64_t at_ms;

@@ -15,10 +15,9 @@
 
 #define AGAIN_MS (INT64_C(28) * 86400000)
 
-struct proven {
+struct proven { /* newest proof of a slot that is still there */
     const struct keyring *keys;
-    bool slots[KEYRING_SLOTS_MAX]; /* of them */
-    int64_t at_ms;                 /* newest proof of a recovery slot that is still there */
+    int64_t at_ms;
     char slot[40];
 };
 
@@ -34,7 +33,6 @@ static enum dr_rc note_proven(void *arg, const struct catalog_record *rec, struc
         keyring_slot_view(p->keys, i, &v);
         if (strcmp(change, "proven") != 0 || strcmp(slot, v.id) != 0)
             continue;
-        p->slots[i] = true;
         p->at_ms = rec->at_ms;
         (void)snprintf(p->slot, sizeof p->slot, "%s", slot);
     }
@@ -42,29 +40,17 @@ static enum dr_rc note_proven(void *arg, const struct catalog_record *rec, struc
     return DR_OK;
 }
 
-enum dr_rc drill_slots_proven(struct store *s, unsigned *out, struct dr_err *err)
+/* The newest proof of a slot that keyring.json holds now: slots come and go while we run. */
+static enum dr_rc last_proof(struct store *s, const struct dr_buf *json, struct proven *out,
+                             struct dr_err *err)
 {
-    struct proven p = {.keys = store_keys(s)};
-    struct keyring_slot_view v;
-    *out = 0;
-    if (store_each_record(s, "keys", note_proven, &p, err))
+    struct keyring *now = NULL;
+    if (keyring_renew(store_keys(s), json->data, json->len, &now, err))
         return err->rc;
-    for (unsigned i = 0; i < keyring_slots(p.keys); i++) {
-        keyring_slot_view(p.keys, i, &v);
-        *out += v.opened || p.slots[i];
-    }
-    return DR_OK;
-}
-
-static enum dr_rc open_by_code(struct store *s, const struct dr_secret *code, struct keyring **out,
-                               struct dr_err *err)
-{
-    struct dr_buf json;
-    dr_buf_init(&json, KEYRING_JSON_MAX);
-    enum dr_rc rc = disk_read(store_dirfd(s), "keyring.json", &json, err);
-    if (!rc)
-        rc = keyring_open(json.data, json.len, store_id(s), code, out, err);
-    dr_buf_fini(&json);
+    out->keys = now;
+    enum dr_rc rc = store_each_record(s, "keys", note_proven, out, err);
+    out->keys = NULL;
+    keyring_free(now);
     return rc;
 }
 
@@ -109,20 +95,14 @@ static enum dr_rc record(struct drill *d, struct store *s, const struct keyring 
     return DR_OK;
 }
 
-enum dr_rc drill_open_code(void *drill, struct cancel *cancel, struct dr_err *err)
+static enum dr_rc open_code(struct drill *d, const struct dr_buf *json,
+                            const struct dr_secret *code, struct dr_err *err)
 {
-    struct drill *d = drill;
-    const struct job_services *env = d->env;
-    const struct dr_secret *code = dr_config_secret(env->config, "DR_RECOVERY_CODE");
-    struct proven last = {.keys = store_keys(env->store)};
+    struct store *s = d->env->store;
+    struct proven last = {0};
     struct keyring *k = NULL;
     char t[DR_TIME_TEXT];
-    (void)cancel;
-    if (code->len == 0) {
-        (void)snprintf(d->recovery_code, sizeof d->recovery_code, "not configured");
-        return DR_OK;
-    }
-    if (store_each_record(env->store, "keys", note_proven, &last, err))
+    if (last_proof(s, json, &last, err))
         return err->rc;
     if (last.at_ms && dr_wall_ms() - last.at_ms < AGAIN_MS) {
         dr_format_time(last.at_ms, t);
@@ -130,12 +110,30 @@ enum dr_rc drill_open_code(void *drill, struct cancel *cancel, struct dr_err *er
                        last.slot, t);
         return DR_OK;
     }
-    enum dr_rc rc = open_by_code(env->store, code, &k, err);
+    enum dr_rc rc = keyring_open(json->data, json->len, store_id(s), code, &k, err);
     if (!rc)
-        rc = same_keys(k, store_keys(env->store), err);
+        rc = same_keys(k, store_keys(s), err);
     if (!rc)
-        rc = record(d, env->store, k, err);
+        rc = record(d, s, k, err);
     keyring_free(k);
+    return rc;
+}
+
+enum dr_rc drill_open_code(void *drill, struct cancel *cancel, struct dr_err *err)
+{
+    struct drill *d = drill;
+    const struct dr_secret *code = dr_config_secret(d->env->config, "DR_RECOVERY_CODE");
+    struct dr_buf json;
+    (void)cancel;
+    if (code->len == 0) {
+        (void)snprintf(d->recovery_code, sizeof d->recovery_code, "not configured");
+        return DR_OK;
+    }
+    dr_buf_init(&json, KEYRING_JSON_MAX);
+    enum dr_rc rc = disk_read(store_dirfd(d->env->store), "keyring.json", &json, err);
+    if (!rc)
+        rc = open_code(d, &json, code, err);
+    dr_buf_fini(&json);
     if (rc)
         (void)snprintf(d->recovery_code, sizeof d->recovery_code, "failed: %.200s", err->msg);
     return rc;
