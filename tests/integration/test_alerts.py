@@ -116,6 +116,44 @@ def case_damage_and_failed_recoveries(c):
         assert (root / "a").read_text() == "a" and not c.r.exists("{dr}:alert")
 
 
+def case_what_health_finds(c):
+    failing_backups(c)
+    with sinks(c) as (hook, mail):
+        c.worker()
+        c.order("health", "h1")
+        wait(lambda: {"backup_missing", "health_drop"} <= {n["rule"] for n in hook.notices()} and settled(c))
+        missing = next(n for n in hook.notices() if n["rule"] == "backup_missing" and n["subject"] == "files")
+        drop = next(n for n in hook.notices() if n["rule"] == "health_drop")
+        assert missing["state"] == "firing" and missing["severity"] == "critical" and drop["severity"] == "critical"
+        before = len(hook.notices())
+        c.order("health", "h2")  # the same again is counted
+        wait(lambda: c.r.hget("{dr}:alert", "health_drop health").split()[1] == b"2")
+        assert len(hook.notices()) == before
+        c.backup("files")
+        c.order("health", "h3")
+        wait(lambda: [n for n in hook.notices() if n["rule"] == "backup_missing" and n["subject"] == "files" and
+                      n["state"] == "resolved"] and settled(c))
+        assert any("RESOLVED: backup-files: " in m["subject"] for m in mail.mails)
+
+
+def case_damaged_keys_hold_up_no_job(c):
+    failing_backups(c)
+    with sinks(c) as (hook, mail):
+        c.r.set("{dr}:alert", "junk")
+        w = c.worker()
+        away = (c.dir / "root").rename(c.dir / "away")
+        c.order("backup", "b1", outcome="refused", kind="files")
+        assert lines(w, "alert.undecided") and not hook.notices()
+        c.r.delete("{dr}:alert")
+        c.order("backup", "b2", outcome="refused", kind="files")
+        wait(lambda: len(hook.notices()) == 1 and settled(c))
+        c.r.hset("{dr}:alert", "backup_failed files", "no state of an alert")
+        c.r.hset("{dr}:alert:out", "0a", "\n".join(["dead", "1"] + ["x"] * 11))
+        away.rename(c.dir / "root")
+        c.order("backup", "b3", kind="files")
+        wait(lambda: [n["state"] for n in hook.notices()] == ["firing", "resolved"])
+
+
 def case_every_rule_fires_and_recovers(c):
     with sinks(c) as (hook, mail):
         for rule, severity in RULES:

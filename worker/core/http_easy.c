@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { HEADERS_MAX = 65536, CA_KEPT_S = 600, EXPECT_BELOW = 1 << 20 };
+enum { HEADERS_MAX = 65536, CA_KEPT_S = 600 };
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
 {

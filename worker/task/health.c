@@ -15,6 +15,7 @@
 #include "worker/job/job.h"
 #include "worker/queue/told.h"
 #include "worker/task/tasks.h"
+#include "worker/watch/alert.h"
 #include "worker/watch/gates.h"
 #include "worker/watch/watch.h"
 
@@ -152,6 +153,7 @@ static enum dr_rc judge(struct job *j, struct dr_err *err)
         job_summary(j, "ok, score %u", h->gates.score);
     watch_judged(job_services(j)->watch, &h->gates);
     tell(j, &h->gates);
+    alert_on_gates(job_services(j)->alerts, &h->gates);
     return DR_OK;
 }
 

@@ -14,6 +14,7 @@
 
 struct alerts;
 struct dr_config;
+struct gates;
 struct queue;
 
 /* CONFIG with field and value; nothing is connected to. services->alerts is for the caller to set.
@@ -39,6 +40,10 @@ void alert_clear(struct alerts *a, const char *rule, const char *subject, const 
  * Redis has it: only then the job may end, so that who dies before runs it, and decides it, again.
  */
 void alert_on_order(struct alerts *a, const struct dispatch_order *o);
+
+/* Raises and clears what health found: backup_missing, backup_stale, disk_low, schedule_late,
+ * health_drop. */
+void alert_on_gates(struct alerts *a, const struct gates *g);
 
 struct alert_counts {                    /* since the start, of this worker */
     uint64_t raised, resolved, repeated; /* decided: news, news that it is over, counted only */
