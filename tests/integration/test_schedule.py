@@ -343,6 +343,7 @@ def case_shown(c):
     assert {"name": "verify", "off": True} in shown and len(shown) == len(OWN), shown
     assert one["next"] == "2026-05-03T00:00:00.000Z" and one["last_job"] == f"sched:s:{ms('2026-05-02T00:00:00')}"
     assert one["zone"] == "Europe/Berlin" and one["late_by_ms"] == 0
+    assert all("off" in s for s in json.loads(c.drworker("schedule", "--json", DR_SCHEDULES="off")))
     assert "2026-05-02T00:00" in c.drworker("schedule", **text) and "done" in c.cli("schedule")
     lone = c.drworker("schedule", "--json", REDIS_URL="unix:///nowhere", **text)
     assert "last" not in {s["name"]: s for s in json.loads(lone)}["s"]

@@ -59,7 +59,7 @@ class Model:
         jid = f"sched:s:{newest}"
         before = self.s.r.llen("{dr}:q:noop")
         reply = self.lossy("fire", ["schednext", "sched", "schedlast", "q:noop", f"job:{jid}", f"job:{jid}", "ev", "stat"],
-                           ["s", "def", slot, newest, newest + HOUR, "raw", jid, "d", "noop", 10**12, 0, ""])
+                           ["s", "def", slot, newest, newest + HOUR, "raw", jid, "d", "noop", 10**12, 0, "", 0])
         if self.s.r.llen("{dr}:q:noop") > before:
             self.pushed[newest] += 1
             if self.pushed[newest] > 1:

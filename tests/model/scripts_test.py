@@ -89,9 +89,9 @@ class Bench:
         }
 
 
-def fire(comes, slot, after, raw="raw", definition="def", live=1, jid="sched:s:1"):
+def fire(comes, slot, after, raw="raw", definition="def", live=1, jid="sched:s:1", waits=10**15):
     """Arguments of fire for schedule s."""
-    return ["s", definition, comes, slot, after, raw, jid, "d", "noop", 10**9, live, "late"]
+    return ["s", definition, comes, slot, after, raw, jid, "d", "noop", 10**9, live, "late", waits]
 
 
 class Plan:
@@ -160,6 +160,12 @@ def schedules(s):
             yield "it says so", p.last("s:passed"), {"slot": slot, "at": s.ms, "why": "overlap"}
             p.r.zadd("{dr}:schednext", {"s": slot})
             yield "or is queued behind it", p.fire(slot, slot, after, jid="sched:s:2", before="before", live=0)[0], "FIRED"
+    for st in "queued", "running":
+        p.r.zadd("{dr}:schednext", {"s": slot})
+        p.r.delete("{dr}:job:sched:s:2")
+        p.r.hset("{dr}:job:before", "st", st)
+        got = p.fire(slot, slot, after, jid="sched:s:2", before="before", waits=s.ms - 1)
+        yield f"{st}, and its message expired", got[0], "FIRED" if st == "queued" else "OVERLAP"
     p.r.zadd("{dr}:schednext", {"s": slot})
     yield "passed over", p.fire(slot, slot, after, raw="", jid="sched:s:3")[0], "PASSED"
     yield "with its reason", p.last("s:passed")["why"], "late"

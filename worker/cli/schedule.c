@@ -171,8 +171,7 @@ static void print(const struct shown *s, bool json)
     dr_buf_init(&b, OUT_MAX);
     if (!json)
         dr_buf_printf(&b, "%-20s %-14s %-16s %-16s %s\n", "NAME", "LANE", "CRON", "ZONE",
-                      s->set->none ? "(DR_SCHEDULES=off: this worker serves none)"
-                                   : "NEXT, IN UTC");
+                      "NEXT, IN UTC");
     for (unsigned i = 0; i < s->set->count; i++)
         json ? put_json(s, i, now, &b) : put_line(s, i, now, &b);
     if (json)
@@ -193,9 +192,10 @@ static enum dr_rc load(const struct cli *c, struct dr_config **config, struct sh
                            &s->url, err) ||
         loop_new(&s->loop, err) || pool_new(s->loop, THREADS, &s->pool, err))
         return err->rc;
-    if (!dr_config_str(*config, "BACKUP_DIRECTORY")[0])
-        for (unsigned i = 0; i < s->set->count; i++) /* nobody could sign its messages */
-            s->set->at[i].off = "no BACKUP_DIRECTORY";
+    bool store =
+        dr_config_str(*config, "BACKUP_DIRECTORY")[0]; /* or nobody can sign its messages */
+    for (unsigned i = 0; (!store || s->set->none) && i < s->set->count; i++)
+        s->set->at[i].off = store ? "off" : "no BACKUP_DIRECTORY";
     return DR_OK;
 }
 

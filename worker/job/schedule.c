@@ -124,7 +124,8 @@ static enum dr_rc fire(struct schedule_runner *r, struct entry *e, int64_t now, 
                                     .dig = dig,
                                     .why = step.why,
                                     .ttl_ms = (int64_t)RECORD_DAYS * 86400000 + s->late_ms,
-                                    .unless_live = s->skip_overlap};
+                                    .unless_live = s->skip_overlap,
+                                    .waits_ms = s->late_ms};
     if (!rc)
         rc = queue_fire(r->o.queue, &e->seen, &slot, &how, err);
     dr_buf_fini(&raw);

@@ -16,10 +16,13 @@ static void read_last(struct queue_schedule *s, const redisReply *r, size_t i)
 {
     struct dr_sched_last last;
     s->last_jid[0] = 0;
+    s->last_ms = 0;
     if (i < r->elements && r->element[i]->type == REDIS_REPLY_STRING &&
         dr_sched_last_read(r->element[i]->str, r->element[i]->len, &last) &&
-        dr_job_id_valid(last.jid, strlen(last.jid)))
+        dr_job_id_valid(last.jid, strlen(last.jid)) && last.slot_ms <= INT64_MAX / 2) {
         (void)snprintf(s->last_jid, sizeof s->last_jid, "%s", last.jid);
+        s->last_ms = (int64_t)last.slot_ms;
+    }
 }
 
 enum dr_rc queue_seed(struct queue *q, struct queue_schedule *s, unsigned count, int64_t *since_ms,
@@ -94,6 +97,7 @@ enum dr_rc queue_fire(struct queue *q, struct queue_schedule *s, const struct qu
     script_number(c, slot->ttl_ms);
     script_arg(c, slot->unless_live ? "1" : "0");
     script_arg(c, slot->why ? slot->why : "");
+    script_number(c, s->last_ms + slot->waits_ms);
     enum dr_rc rc = script_run(c, q->scripts, q->conn, &r, err);
     if (!rc) {
         int64_t next = script_integer(r, 2);

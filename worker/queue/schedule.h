@@ -18,7 +18,8 @@ struct queue_schedule {
     int64_t first_ms;      /* the first slot after now */
     int64_t next_ms;       /* the slot that comes next, as Redis said last; 0: not known */
     bool ours;             /* Redis holds this definition: slots are this worker's to fire */
-    char last_jid[DR_JOB_ID_MAX + 1];
+    char last_jid[DR_JOB_ID_MAX + 1]; /* of the slot that was fired last, last_ms */
+    int64_t last_ms;
 };
 
 /* Tells what this worker has and reads next_ms, ours and last_jid. *since_ms: 0 at first, then kept
@@ -44,7 +45,8 @@ struct queue_slot {
     size_t len;
     const char *jid, *dig, *why; /* why: of a slot passed over */
     int64_t ttl_ms;              /* of the record */
-    bool unless_live;            /* OVERLAP */
+    bool unless_live;            /* OVERLAP: the last slot's job runs, or waits for less than */
+    int64_t waits_ms;            /* that: its message has expired then, and may be gone */
 };
 
 /* s->next_ms and last_jid follow. Errors as above; the outcome is unknown then, and asking again

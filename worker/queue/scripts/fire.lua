@@ -6,7 +6,8 @@
 --      7 ev 8 stat
 -- ARGV 1 name 2 definition 3 slot that comes next 4 slot to fire, the same or a later one 5 slot
 --      after it 6 raw ('': it is passed over) 7 jid 8 dig 9 lane 10 record ttl ms 11 1: passed over
---      too while the job of the last slot lives 12 why it is passed over
+--      too while the job of the last slot lives 12 why it is passed over 13 until when that job lives
+--      while it only waits: its message has expired then, and may be gone
 -- -> {FIRED|PASSED|OVERLAP|EXISTS, server ms, next, schedlast or ''} moved on; EXISTS: the slot has
 --    its job already
 --    | {EARLY|ALREADY|GONE|OTHER, server ms, next or -1, schedlast or ''} nothing was done: not yet
@@ -36,8 +37,8 @@ if job[1] and not (job[1] == 'dead' and (job[2] or '0') == '0') then return {'EX
 local code = 'FIRED'
 if ARGV[6] == '' then
   code = 'PASSED'
-elseif ARGV[11] == '1' and KEYS[6] ~= KEYS[5] and (before == 'queued' or before == 'delayed' or
-  before == 'running' or before == 'retry' or before == 'lost') then
+elseif ARGV[11] == '1' and KEYS[6] ~= KEYS[5] and (before == 'running' or before == 'retry' or
+  before == 'lost' or ((before == 'queued' or before == 'delayed') and ms <= tonumber(ARGV[13]))) then
   code, why = 'OVERLAP', 'overlap'
 end
 if code ~= 'FIRED' then
