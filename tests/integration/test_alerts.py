@@ -11,6 +11,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from dr import BIN, run, wait  # noqa: E402
+from exposition import scrape  # noqa: E402
+from monitored import listening  # noqa: E402
 from sinks import CA, Mail, Webhook, sinks  # noqa: E402
 
 RULES = re.findall(r'^ALERT\("(\w+)", "(\w+)"', (pathlib.Path(__file__).resolve().parents[2] /
@@ -211,7 +213,7 @@ def behaving(c, mode, tries):
     failing_backups(c)
     with sinks(c) as (hook, mail):
         hook.mode = mode
-        w = c.worker()
+        w = c.worker(DR_HTTP_LISTEN="127.0.0.1:0")
         (c.dir / "root").rename(c.dir / "away")
         c.order("backup", "b", outcome="refused", kind="files")
         wait(lambda: len(mail.mails) == 1)  # one target does not wait for the other
@@ -228,6 +230,12 @@ def behaving(c, mode, tries):
         assert all(r["path"] == "/hook/with-a-token" for r in hook.requests), hook.requests
         retries = lines(w, "alert.retry")
         assert len(retries) >= tries and retries[0]["target"] == "webhook", w.log.read_text()
+        m = scrape(listening(w))
+        assert m("drworker_alert_deliveries_total", target="webhook", outcome="failed") == len(retries)
+        assert m("drworker_alert_deliveries_total", target="webhook", outcome="sent") == 1
+        assert m("drworker_alert_deliveries_total", target="mail", outcome="failed") == 0
+        assert m("drworker_alerts_decided_total", **{"as": "raised"}) == 1
+        assert m("drworker_alert_notices_waiting", target="webhook") == 0
         assert not lines(w, "loop.late") or max(int(x["ms"]) for x in lines(w, "loop.late")) < 5000
         assert "with-a-token" not in w.log.read_text() and "hook secret" not in w.log.read_text()
 
@@ -299,6 +307,24 @@ def case_a_worker_that_dies_after_deciding(c):
         wait(lambda: settled(c))
         assert [e["kind"] for e in feed(c)] == ["firing"] and len(hook.notices()) == 1
         assert lines(second, "alert.taken_over")
+
+
+def case_a_decision_whose_reply_is_lost(c):
+    """Redis goes while the worker waits for what it decided: it asks again by the same id, and tells once."""
+    failing_backups(c)
+    with sinks(c) as (hook, mail):
+        w = c.worker(DR_FAULT="alert.sent:2:stop")  # the first: Redis does not know the script yet
+        (c.dir / "root").rename(c.dir / "away")
+        c.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}, "mx": 1})
+        stat = pathlib.Path(f"/proc/{w.pid}/stat")
+        wait(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T")
+        wait(lambda: len(feed(c)) == 1)
+        c.kill(c.redis_process, 15)  # it keeps what it has
+        w.send_signal(18)
+        c.start_redis()
+        c.until("b", "failed")
+        wait(lambda: len(hook.notices()) == 1 and len(mail.mails) == 1 and settled(c))
+        assert [(e["kind"], e["count"]) for e in feed(c)] == [("firing", "1")], feed(c)
 
 
 def case_a_worker_that_dies_between_its_targets(c):

@@ -57,6 +57,7 @@ struct alert_counts {                    /* since the start, of this worker */
     } target[2];
 };
 void alert_read_counts(const struct alerts *a, struct alert_counts *out);
+void alert_write_metrics(const struct alerts *a, struct dr_buf *b); /* a NULL: nothing */
 
 /* For drworker check: one line on each target, without sending anything; secrets stay out of it. */
 enum dr_rc alert_describe(const struct dr_config *c, bool *any, struct dr_buf *out,

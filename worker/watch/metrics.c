@@ -8,6 +8,7 @@
 #include "worker/core/pool.h"
 #include "worker/queue/queue.h"
 #include "worker/queue/survey.h"
+#include "worker/watch/alert.h"
 #include "worker/watch/metrics.h"
 #include "worker/watch/watch_internal.h"
 
@@ -177,6 +178,7 @@ void metrics_write(struct watch *w, struct dr_buf *b, int64_t now_ms)
                         "store", NULL);
     tell_queue(f, b, now_ms);
     metrics_write_store(f, w->o.services->config, b, now_ms);
+    alert_write_metrics(w->o.services->alerts, b);
     tell_health(w, b);
 }
 
