@@ -132,6 +132,7 @@ static void collect_fiber(void *arg)
         if (!queue_is_up(w->o.queue)) /* the first look comes as soon as Redis answers, or soon */
             (void)fiber_sleep(WATCH_EVERY_MS / 20, &w->stop);
         watch_collect(w, &w->stop);
+        watch_alarm(w);
         (void)fiber_sleep(WATCH_EVERY_MS, &w->stop);
     }
     w->running = false;

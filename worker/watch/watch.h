@@ -43,6 +43,11 @@ struct queue *watch_queue(struct watch *w);
 /* What the last `health` of this worker found, for /metrics. */
 void watch_judged(struct watch *w, const struct gates *g);
 
+/* Raises and clears what follows from the facts as they stand: backup_stale, backup_missing,
+ * disk_low, schedule_late; and health_drop, from what `health` found. Nothing without alerts. */
+void watch_alarm(struct watch *w);
+void watch_alarm_health(struct watch *w, const struct gates *g, const char *summary);
+
 extern const struct httpd_route watch_routes[]; /* arg: the watch */
 
 #endif
