@@ -5,12 +5,18 @@ import email
 import email.policy
 import http.server
 import json
+import logging
 import pathlib
 import ssl
 import subprocess
 import threading
+import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult
+
+for name in "mail.log", "asyncio":  # what clients do here on purpose is no news
+    logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+warnings.filterwarnings("ignore", module="aiosmtpd")
 
 
 class CA:
@@ -150,9 +156,15 @@ class Mail:
         return "221 bye"
 
     def close(self):
-        self.loop.call_soon_threadsafe(self.go_on.set)
-        self.loop.call_soon_threadsafe(self.server.close)
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        async def end():
+            self.go_on.set()
+            self.server.close()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            self.loop.stop()
+        self.loop.call_soon_threadsafe(lambda: self.loop.create_task(end()))
         self.thread.join(5)
 
 

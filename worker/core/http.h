@@ -22,7 +22,8 @@ struct loop;
 struct pool;
 struct sockaddr;
 
-/* CONFIG when libcurl lacks what is needed: TLS, a resolver that does not block, HTTPS, SMTPS. */
+/* Starts libcurl, for mail too. CONFIG when it lacks what is needed: HTTPS, SMTPS, a resolver that
+ * does not block. */
 enum dr_rc http_new(struct loop *l, struct http **out, struct dr_err *err) DR_MUST_CHECK;
 void http_free(struct http *h); /* no request may be under way; NULL is allowed */
 

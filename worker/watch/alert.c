@@ -36,7 +36,7 @@ enum dr_rc alert_new(const struct job_services *services, struct queue *queue, i
     *a = (struct alerts){.services = services, .queue = queue, .lease_ms = lease_ms};
     cancel_init(&a->stop, services->loop);
     if (alert_config_read(services->config, &a->config, err) ||
-        (a->config.webhook && http_new(services->loop, &a->http, err))) {
+        ((a->config.webhook || a->config.smtp_url[0]) && http_new(services->loop, &a->http, err))) {
         alert_free(a);
         return err->rc;
     }

@@ -64,7 +64,7 @@ struct alerts {
     struct queue *queue;
     int64_t lease_ms;
     struct alert_config config;
-    struct http *http; /* NULL: no webhook */
+    struct http *http; /* NULL: no target */
     struct alert_sender sender[ALERT_TARGETS];
     unsigned targets; /* configured */
     struct alert_held *held;
