@@ -257,6 +257,21 @@ def case_a_recovery_in_progress_or_open_holds_everything(c):
     assert old in [d["what"] for d in clean(c)["dropped"]]
 
 
+def case_a_recovery_does_not_wait_for_a_drop(c):
+    old = recovered_db(c)
+    w = cleaner(c, fault="cleanup.database.renamed:stop")
+    c.push("log-cleanup", {"id": "slow", "t": "log-cleanup", "a": {}})
+    db.stopped(w)
+    other = c.worker()
+    db.execute(c, "y")
+    assert db.now(c) == c.good and len(left(c)) == 1
+    os.kill(w.pid, signal.SIGCONT)
+    wait(lambda: c.pg.databases() == ["postgres", "shop", *left(c)])
+    c.kill(w, signal.SIGTERM)
+    c.kill(other, signal.SIGTERM)
+    assert left(c) != [old] and db.now(c) == c.good
+
+
 def case_a_server_that_is_down_keeps_and_says_so(c):
     old = recovered_db(c)
     c.pg.stop()
@@ -410,6 +425,22 @@ def case_a_tree_killed_at_each_point(c):
         fs.same(fs.trees.entries(c.files), c.good)
         c.r.delete("{dr}:job:killed")
         assert clean(c, 100 * DAY)["journals_removed"] == 1
+
+
+def case_a_file_recovery_does_not_wait_for_a_removal(c):
+    before = recovered_files(c)
+    w = cleaner(c, fault="cleanup.tree.renamed:stop")
+    c.push("log-cleanup", {"id": "slow", "t": "log-cleanup", "a": {}})
+    fs.stopped(w)
+    other = c.worker()
+    (c.files / "zero").write_text("once more")
+    fs.execute(c, "y")
+    fs.same(fs.trees.entries(c.files), c.good)
+    os.kill(w.pid, signal.SIGCONT)
+    wait(lambda: not before.parent.exists())
+    c.kill(w, signal.SIGTERM)
+    c.kill(other, signal.SIGTERM)
+    fs.recovered(c)
 
 
 def case_a_tree_that_could_not_be_backed_up_has_no_end(c):

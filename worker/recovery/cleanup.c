@@ -385,6 +385,21 @@ enum dr_rc cleanup_run(const struct cleanup_terms *t, struct cleanup_report *out
 
 /* ---- looking only ---- */
 
+/* Its root is there, and it is not. */
+static bool tree_is_gone(const char *what)
+{
+    struct stat st;
+    const char *end = what + strlen(what);
+    if (what[0] != '/' || lstat(what, &st) == 0)
+        return false;
+    for (unsigned parts = 0; end > what && parts < 2; parts += *end == '/')
+        end--;
+    char *lock = dr_xasprintf("%.*s/.dr-lock", (int)(end - what), what);
+    bool gone = lstat(lock, &st) == 0;
+    free(lock);
+    return gone;
+}
+
 static void look_at(const struct journal *j, int64_t keep, struct cleanup_report *out)
 {
     const json_t *list = kept_of(j);
@@ -392,9 +407,7 @@ static void look_at(const struct journal *j, int64_t keep, struct cleanup_report
         const json_t *kept = json_array_get(list, i);
         const char *what = json_string_value(json_object_get(kept, "what"));
         const char *note = json_string_value(json_object_get(kept, "note"));
-        struct stat st;
-        if (!what || journal_says(j, "leftover-gone", what) ||
-            (what[0] == '/' && lstat(what, &st) != 0))
+        if (!what || journal_says(j, "leftover-gone", what) || tree_is_gone(what))
             continue;
         add(&out->kept, journal_run(j), what, what[0] == '/' ? "file system" : "database server",
             note ? note : "")

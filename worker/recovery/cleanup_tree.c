@@ -106,43 +106,6 @@ static enum dr_rc doom(struct tree *t, struct dr_err *err)
     return fsync(r->ours) == 0 ? DR_OK : dr_fail_errno(err, DR_E_IO, "root %s: fsync", t->root);
 }
 
-static enum dr_rc drop(struct tree *t, struct dr_err *err)
-{
-    struct leftover *l = t->l;
-    struct swap_root *r = &t->swap->roots[0];
-    if (fault_point("cleanup.tree.renamed", err))
-        return err->rc;
-    if (prune_counted(r->ours, doomed, &l->bytes, l->terms->cancel, err)) {
-        if (err->rc != DR_E_REFUSED)
-            return err->rc;
-        (void)cleanup_keep(l, "in use: something is mounted in it (%s)", err->msg);
-        dr_err_clear(err);
-        return DR_OK;
-    }
-    if (fault_point("cleanup.tree.removed", err) || swap_discard(t->swap, l->terms->cancel, err) ||
-        journal_append(l->r->journal, "leftover-gone", cleanup_record(l), err))
-        return err->rc;
-    l->fate = LEFTOVER_DROPPED;
-    return DR_OK;
-}
-
-static enum dr_rc judge(struct tree *t, struct dr_err *err)
-{
-    struct leftover *l = t->l;
-    int begun = compare(t, doomed), there = compare(t, t->part);
-    if (begun == 1 && journal_says(l->r->journal, "leftover-drop", l->what))
-        return cleanup_is_due(l) ? drop(t, err) : DR_OK; /* an earlier cleanup was killed at it */
-    if (there == 0) {
-        l->fate = LEFTOVER_GONE;
-        return swap_discard(t->swap, l->terms->cancel, err); /* the empty folder around it */
-    }
-    if (there < 0)
-        return cleanup_keep(l, "it is not the folder that the run left");
-    if (!cleanup_is_due(l) || check_entries(t, err) || l->why[0])
-        return err->rc;
-    return doom(t, err) ? err->rc : drop(t, err);
-}
-
 /* A root that never was locked by us is not the one of the run: its volume may not be mounted. */
 static enum dr_rc open_root(struct tree *t, struct dr_err *err)
 {
@@ -161,6 +124,61 @@ static enum dr_rc open_root(struct tree *t, struct dr_err *err)
         return cleanup_keep(t->l, "a recovery of root %s is running", t->root);
     *err = why;
     return err->rc;
+}
+
+/* The root's lock is given away meanwhile: a recovery must not wait for it, and never touches the
+ * folder of another run. */
+static enum dr_rc prune(struct tree *t, struct dr_err *err)
+{
+    struct leftover *l = t->l;
+    int ours = fcntl(t->swap->roots[0].ours, F_DUPFD_CLOEXEC, 0);
+    if (ours < 0)
+        return dr_fail_errno(err, DR_E_IO, "root %s", t->root);
+    swap_close(t->swap);
+    t->swap = NULL;
+    if (fault_point("cleanup.tree.renamed", err) == DR_OK &&
+        prune_counted(ours, doomed, &l->bytes, l->terms->cancel, err) == DR_OK)
+        err->rc = fault_point("cleanup.tree.removed", err);
+    (void)close(ours);
+    return err->rc;
+}
+
+static enum dr_rc drop(struct tree *t, struct dr_err *err)
+{
+    struct leftover *l = t->l;
+    if (prune(t, err)) {
+        if (err->rc != DR_E_REFUSED)
+            return err->rc;
+        (void)cleanup_keep(l, "in use: something is mounted in it (%s)", err->msg);
+        dr_err_clear(err);
+        return DR_OK;
+    }
+    l->fate = LEFTOVER_DROPPED;
+    if (open_root(t, err) || !t->swap) { /* the next cleanup removes the empty folder around it */
+        l->why[0] = 0;
+        l->fate = LEFTOVER_DROPPED;
+        return err->rc;
+    }
+    return swap_discard(t->swap, l->terms->cancel, err)
+               ? err->rc
+               : journal_append(l->r->journal, "leftover-gone", cleanup_record(l), err);
+}
+
+static enum dr_rc judge(struct tree *t, struct dr_err *err)
+{
+    struct leftover *l = t->l;
+    int begun = compare(t, doomed), there = compare(t, t->part);
+    if (begun == 1 && journal_says(l->r->journal, "leftover-drop", l->what))
+        return cleanup_is_due(l) ? drop(t, err) : DR_OK; /* an earlier cleanup was killed at it */
+    if (there == 0) {
+        l->fate = LEFTOVER_GONE;
+        return swap_discard(t->swap, l->terms->cancel, err); /* the empty folder around it */
+    }
+    if (there < 0)
+        return cleanup_keep(l, "it is not the folder that the run left");
+    if (!cleanup_is_due(l) || check_entries(t, err) || l->why[0])
+        return err->rc;
+    return doom(t, err) ? err->rc : drop(t, err);
 }
 
 static enum dr_rc tree_item(void *item, struct cancel *cancel, struct dr_err *err)
