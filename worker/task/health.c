@@ -136,7 +136,6 @@ static enum dr_rc judge(struct job *j, struct dr_err *err)
     struct gate_limits limits;
     unsigned bad = 0;
     const struct gate *worst = NULL;
-    char summary[256];
     (void)err;
     gates_limits(&limits, job_services(j)->config);
     gates_judge(facts_of(j), &limits, dr_wall_ms(), &h->gates);
@@ -148,14 +147,10 @@ static enum dr_rc judge(struct job *j, struct dr_err *err)
             worst = g;
     }
     if (worst)
-        (void)snprintf(summary, sizeof summary, "%s: %u of %u checks; first %s: %s",
-                       gate_status_name(h->gates.status), bad, h->gates.count, worst->name,
-                       worst->detail);
+        job_summary(j, "%s: %u of %u checks; first %s: %s", gate_status_name(h->gates.status), bad,
+                    h->gates.count, worst->name, worst->detail);
     else
-        (void)snprintf(summary, sizeof summary, "ok, score %u", h->gates.score);
-    job_summary(j, "%s", summary);
-    watch_alarm(job_services(j)->watch);
-    watch_alarm_health(job_services(j)->watch, &h->gates, summary);
+        job_summary(j, "ok, score %u", h->gates.score);
     watch_judged(job_services(j)->watch, &h->gates);
     tell(j, &h->gates);
     alert_on_gates(job_services(j)->alerts, &h->gates);

@@ -44,6 +44,9 @@ void alert_on_order(struct alerts *a, const struct dispatch_order *o);
 /* Raises and clears what health found: backup_missing, backup_stale, disk_low, schedule_late,
  * health_drop. */
 void alert_on_gates(struct alerts *a, const struct gates *g);
+/* One gate of them, without health_drop. */
+struct gate;
+void alert_on_gate(struct alerts *a, const struct gate *g);
 
 struct alert_counts {                    /* since the start, of this worker */
     uint64_t raised, resolved, repeated; /* decided: news, news that it is over, counted only */

@@ -32,6 +32,16 @@ static void on_backup(struct alerts *a, const char *kind, const struct gate *g)
     say(a, bad && g->measured, "backup_stale", kind, g);
 }
 
+void alert_on_gate(struct alerts *a, const struct gate *at)
+{
+    if (dr_starts(at->name, "backup-"))
+        on_backup(a, at->name + strlen("backup-"), at);
+    else if (strcmp(at->name, "disk") == 0 || strcmp(at->name, "inodes") == 0)
+        say(a, at->status > GATE_OK, "disk_low", at->name, at);
+    else if (strcmp(at->name, "schedules") == 0)
+        say(a, at->status > GATE_OK, "schedule_late", at->name, at);
+}
+
 void alert_on_gates(struct alerts *a, const struct gates *g)
 {
     const struct gate *worst = NULL;
@@ -39,12 +49,7 @@ void alert_on_gates(struct alerts *a, const struct gates *g)
         const struct gate *at = &g->at[i];
         if (!worst || at->status > worst->status)
             worst = at;
-        if (dr_starts(at->name, "backup-"))
-            on_backup(a, at->name + strlen("backup-"), at);
-        else if (strcmp(at->name, "disk") == 0 || strcmp(at->name, "inodes") == 0)
-            say(a, at->status > GATE_OK, "disk_low", at->name, at);
-        else if (strcmp(at->name, "schedules") == 0)
-            say(a, at->status > GATE_OK, "schedule_late", at->name, at);
+        alert_on_gate(a, at);
     }
     if (worst && g->status > GATE_OK)
         say(a, true, "health_drop", "health", worst);

@@ -44,9 +44,8 @@ struct queue *watch_queue(struct watch *w);
 void watch_judged(struct watch *w, const struct gates *g);
 
 /* Raises and clears what follows from the facts as they stand: backup_stale, backup_missing,
- * disk_low, schedule_late; and health_drop, from what `health` found. Nothing without alerts. */
+ * disk_low, schedule_late. Nothing without alerts. */
 void watch_alarm(struct watch *w);
-void watch_alarm_health(struct watch *w, const struct gates *g, const char *summary);
 
 extern const struct httpd_route watch_routes[]; /* arg: the watch */
 
