@@ -72,7 +72,8 @@ static enum dr_rc list(struct keys *k, struct dr_err *err)
     return rc;
 }
 
-/* The keyring is changed already: a log that cannot be written is no reason to keep the code back. */
+/* The keyring is changed already: a log that cannot be written is no reason to keep the code back.
+ */
 static void audit(struct store *s, const char *action, const char *label)
 {
     struct dr_err err = {0};

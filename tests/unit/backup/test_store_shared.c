@@ -168,13 +168,11 @@ static void test_a_long_life(void **state)
         const char *const added =
             "{\"manifest_sha256\":\"0000000000000000000000000000000000000000000"
             "000000000000000000000\",\"verified_at\":\"2026-01-01T00:00:00.000Z\"}";
-        assert_int_equal(
-            catalog_append(&log, store_keys(s), &head, "added", id, 0, added, &err),
-            DR_OK);
+        assert_int_equal(catalog_append(&log, store_keys(s), &head, "added", id, 0, added, &err),
+                         DR_OK);
         if (i % 100)
             assert_int_equal(
-                catalog_append(&log, store_keys(s), &head, "purged", id, 0, NULL, &err),
-                DR_OK);
+                catalog_append(&log, store_keys(s), &head, "purged", id, 0, NULL, &err), DR_OK);
     }
     assert_int_equal(store_list(s, &list, &count, &err), DR_OK);
     assert_int_equal(count, 3 + LIVES / 100);
@@ -207,12 +205,12 @@ static void test_log_files_hold_a_thousand(void **state)
     const struct catalog_log log = catalog_log(store_dirfd(s));
     store_head(s, &head);
     for (unsigned i = 1; i < 2003; i++)
-        assert_int_equal(
-            catalog_append(&log, store_keys(s), &head, "test", "", 0, NULL, &err), DR_OK);
+        assert_int_equal(catalog_append(&log, store_keys(s), &head, "test", "", 0, NULL, &err),
+                         DR_OK);
     kit_shell("test \"$(cat '%s/catalog/log/000002.jsonl' | wc -l)\" = 1000", path);
     kit_shell("test \"$(cat '%s/catalog/log/000003.jsonl' | wc -l)\" = 3", path);
-    assert_int_equal(
-        catalog_replay(&log, &head, 1, zeros, count_records, &seen, &ahead, &err), DR_OK);
+    assert_int_equal(catalog_replay(&log, &head, 1, zeros, count_records, &seen, &ahead, &err),
+                     DR_OK);
     assert_int_equal(seen, 2003);
     assert_false(ahead);
     store_close(s);
@@ -221,8 +219,7 @@ static void test_log_files_hold_a_thousand(void **state)
     for (unsigned border = 1000; border <= 2000; border += 1000) {
         struct catalog_head at = head;
         kit_shell("echo forged > '%s/catalog/log/000004.jsonl'", path);
-        assert_int_equal(catalog_replay(&log, &at, 1, zeros, NULL, NULL, &ahead, &err),
-                         DR_OK);
+        assert_int_equal(catalog_replay(&log, &at, 1, zeros, NULL, NULL, &ahead, &err), DR_OK);
         assert_int_equal(catalog_cut(&log, &at, &err), DR_OK);
         kit_shell("test ! -e '%s/catalog/log/000004.jsonl'", path);
     }
