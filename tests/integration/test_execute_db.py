@@ -530,6 +530,13 @@ def case_a_statement_timeout_of_the_role_does_not_stop_the_statistics(c):
     assert c.pg.sql("SELECT count(*) FROM pg_stats WHERE tablename LIKE 'rare%'", "shop") == "2"
 
 
+def case_a_statement_timeout_of_the_role_does_not_end_a_recovery(c):
+    """A millisecond is too short for CREATE DATABASE, and for every comparison."""
+    ready(c)
+    c.pg.sql("ALTER ROLE gold SET statement_timeout = '1ms'; ALTER ROLE gold SET lock_timeout = '1ms'", "postgres")
+    execute(c, "x")
+
+
 def case_connected_clients_are_ended_and_the_swap_happens(c):
     ready(c)
     sessions = [c.pg.session() for _ in range(5)]

@@ -198,7 +198,8 @@ static enum dr_rc open_snapshot(struct take *t, struct pg_conn **c, char name[64
                                 struct dr_err *err)
 {
     struct pg_rows *rows = NULL;
-    const struct pg_options o = {.dbname = t->dbname, .application_name = "drworker backup"};
+    const struct pg_options o = {
+        .dbname = t->dbname, .application_name = "drworker backup", .options = PG_NO_TIMEOUTS};
     if (pg_connect(t->o.env->loop, t->o.env->pool, &t->url, &o, t->o.cancel, c, err) ||
         pg_query(*c, t->o.cancel, NULL, err, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                  NULL) ||

@@ -21,6 +21,10 @@ struct pool;
 struct pg_conn;
 struct pg_rows;
 
+/* What a role lets its sessions do shall end none of ours: CREATE DATABASE copies for seconds. */
+#define PG_NO_TIMEOUTS                                                                             \
+    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+
 struct pg_options {
     const char *dbname;           /* NULL: the URL's */
     const char *application_name; /* NULL: the URL's, or drworker */

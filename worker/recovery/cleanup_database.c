@@ -158,7 +158,7 @@ static enum dr_rc drop(struct dropping *x, struct dr_err *err)
     uint64_t oid = 0;
     char users[400];
     if (fault_point("cleanup.database.renamed", err) ||
-        db_conn_open(r, db_of(r)->maintenance, "-c statement_timeout=0", &c, err))
+        db_conn_open(r, db_of(r)->maintenance, NULL, &c, err))
         return err->rc;
     if (!l->bytes)
         measure(x, c);

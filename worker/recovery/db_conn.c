@@ -49,9 +49,14 @@ enum dr_rc db_conn_urls(struct recovery *r, struct dr_err *err)
 enum dr_rc db_conn_open(struct recovery *r, const char *dbname, const char *options,
                         struct pg_conn **out, struct dr_err *err)
 {
+    char all[512];
+    int n = snprintf(all, sizeof all, "%s%s%s", PG_NO_TIMEOUTS, options ? " " : "",
+                     options ? options : "");
+    if (n < 0 || (size_t)n >= sizeof all)
+        return dr_fail(err, DR_E_BUG, "options of a session are too long");
     const struct pg_options o = {.dbname = dbname,
                                  .application_name = "drworker",
-                                 .options = options,
+                                 .options = all,
                                  .connect_ms = CONNECT_MS,
                                  .statement_ms = STATEMENT_MS};
     return pg_connect(r->env->loop, r->env->pool, &db_of(r)->admin, &o, recovery_cancel(r), out,

@@ -89,7 +89,7 @@ struct db {
 
 struct db *db_of(struct recovery *r);
 
-/* db_conn.c: sessions and single values. */
+/* db_conn.c: sessions (options go behind PG_NO_TIMEOUTS) and single values. */
 enum dr_rc db_conn_urls(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_conn_open(struct recovery *r, const char *dbname, const char *options,
                         struct pg_conn **out, struct dr_err *err) DR_MUST_CHECK;

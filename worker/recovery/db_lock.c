@@ -23,6 +23,7 @@ static enum dr_rc connect_lock(struct recovery *r, struct dr_err *err)
     struct db *d = db_of(r);
     const struct pg_options o = {.dbname = d->maintenance,
                                  .application_name = "drworker recovery",
+                                 .options = PG_NO_TIMEOUTS,
                                  .lock_session = true,
                                  .connect_ms = CONNECT_MS,
                                  .statement_ms = STATEMENT_MS};

@@ -20,8 +20,7 @@ enum { SESSIONS = 2, SILENCE_MS = 600000 };
 static const char as_pg_dump[] =
     "-c TimeZone=UTC -c row_security=off -c bytea_output=hex -c DateStyle=ISO "
     "-c IntervalStyle=postgres -c extra_float_digits=3 -c synchronize_seqscans=off "
-    "-c search_path= -c statement_timeout=0 -c lock_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0";
+    "-c search_path= " PG_NO_TIMEOUTS;
 
 struct verifying {
     struct recovery *r;
