@@ -38,7 +38,8 @@ int32_t zone_rule_offset(const struct zone_rule *r, int64_t utc_s)
     if (!r->summer)
         return r->standard;
     int64_t year = year_of(utc_s), on = INT64_MIN, off = INT64_MIN;
-    for (int64_t y = year - 1; y <= year + 1; y++) {
+    /* A change of last year's rule may lie in this one, still to come: the one before it counts. */
+    for (int64_t y = year - 2; y <= year + 1; y++) {
         int64_t b = begins(r, y), e = ends(r, y);
         if (b <= utc_s && b > on)
             on = b;

@@ -166,6 +166,28 @@ static void wall_clock_to_instant(void **state)
     dr_zone_free(z);
 }
 
+/* A rule whose summer begins on the day after the last of the year: found by the fuzzer. */
+static void a_change_may_lie_in_the_next_year(void **state)
+{
+    (void)state;
+    static const unsigned char head[44] = {'T', 'Z', 'i', 'f', '2'};
+    unsigned char file[88 + 6 + 32] = {0};
+    static const char footer[] = "\nABC1DEF,365,0\n";
+    memcpy(file, head, 44);
+    memcpy(file + 44, head, 44);
+    file[44 + 39] = 1; /* one type, of offset 0 */
+    memcpy(file + 94, footer, sizeof footer - 1);
+    struct dr_zone *z = NULL;
+    assert_int_equal(dr_zone_parse(file, 94 + sizeof footer - 1, &z, NULL), DR_OK);
+    int64_t t = at("2100-01-01T00:00:00Z");
+    assert_int_equal(dr_zone_offset(z, t - 1), 0);
+    assert_int_equal(dr_zone_offset(z, t), 0);
+    assert_int_equal(dr_zone_next_change(z, t - 1), at("2100-01-01T02:00:00Z"));
+    assert_int_equal(dr_zone_offset(z, at("2100-01-01T02:00:00Z")), -3600);
+    assert_int_equal(dr_zone_offset(z, at("2100-01-01T03:00:00Z")), 0);
+    dr_zone_free(z);
+}
+
 static void names_stay_inside(void **state)
 {
     (void)state;
@@ -296,6 +318,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(as_zoneinfo),
                                        cmocka_unit_test(changes_follow_each_other),
                                        cmocka_unit_test(wall_clock_to_instant),
+                                       cmocka_unit_test(a_change_may_lie_in_the_next_year),
                                        cmocka_unit_test(names_stay_inside),
                                        cmocka_unit_test(footers),
                                        cmocka_unit_test(damaged_files)};
