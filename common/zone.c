@@ -65,6 +65,9 @@ int64_t dr_zone_next_change(const struct dr_zone *z, int64_t utc_s)
 
 int64_t dr_zone_resolve(const struct dr_zone *z, int64_t local_s)
 {
+    /* Room for the changes behind it: an instant beyond INSTANT_MAX has no next one. */
+    if (local_s > INSTANT_MAX - 2 * ZONE_OFFSET_MAX)
+        local_s = INSTANT_MAX - 2 * ZONE_OFFSET_MAX;
     local_s = clamp(local_s);
     int64_t t = local_s - ZONE_OFFSET_MAX - 1; /* the wall clock shows less here, in any zone */
     for (;;) {
