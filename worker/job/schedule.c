@@ -142,7 +142,7 @@ static int64_t turn_ms(struct entry *e)
 {
     if (e->herd_slot_ms != e->seen.next_ms) {
         e->herd_slot_ms = e->seen.next_ms;
-        e->herd_ms = (int64_t)(dr_random_unit() * HERD_MS);
+        e->herd_ms = (int64_t)(dr_random_unit() * (double)HERD_MS);
     }
     return schedule_due(e->schedule, e->seen.next_ms) + e->herd_ms;
 }

@@ -14,10 +14,17 @@
 #include "worker/backup/handle.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
+#include "worker/core/fiber.h"
 #include "worker/recovery/db_internal.h"
 #include "worker/recovery/resolve.h"
 
-enum { LIST_MAX = 2048, LOCK_WAIT_MS = 10000, RESOLVE_POLL_MS = 500 };
+enum {
+    LIST_MAX = 2048,
+    LOCK_WAIT_MS = 10000,
+    RESOLVE_POLL_MS = 500,
+    SUPERUSER_LOOKS = 6,
+    SUPERUSER_POLL_MS = 500
+};
 
 static enum dr_rc refuse(struct dr_err *err, const char *what, const char *list)
 {
@@ -121,6 +128,26 @@ static enum dr_rc check_live(struct recovery *r, struct dr_err *err)
     return DR_OK;
 }
 
+/* Whoever only looks in, as monitoring does, is gone a moment later. */
+static enum dr_rc check_superusers(struct recovery *r, struct dr_err *err)
+{
+    const char *const live[] = {db_of(r)->live, NULL};
+    char list[LIST_MAX] = "";
+    for (unsigned i = 0; i < SUPERUSER_LOOKS; i++) {
+        if ((i && fiber_sleep(SUPERUSER_POLL_MS, recovery_cancel(r))) ||
+            list_of(r, list, err,
+                    "SELECT DISTINCT a.usename FROM pg_catalog.pg_stat_activity a JOIN "
+                    "pg_catalog.pg_roles s ON s.oid = a.usesysid WHERE a.datname = $1 AND "
+                    "s.rolsuper",
+                    live))
+            return err->rc ? err->rc : dr_fail(err, DR_E_CANCELLED, "cancelled");
+        if (!list[0])
+            return DR_OK;
+    }
+    return refuse(err,
+                  "sessions of superusers are connected, which only a superuser may end: ", list);
+}
+
 static enum dr_rc check_role(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
@@ -145,15 +172,7 @@ static enum dr_rc check_role(struct recovery *r, struct dr_err *err)
     if (list[0])
         return refuse(
             err, "the role of DATABASE_ADMIN_URL is no member of the live database's owner ", list);
-    if (list_of(r, list, err,
-                "SELECT DISTINCT a.usename FROM pg_catalog.pg_stat_activity a JOIN "
-                "pg_catalog.pg_roles s ON s.oid = a.usesysid WHERE a.datname = $1 AND s.rolsuper",
-                live))
-        return err->rc;
-    if (list[0])
-        return refuse(
-            err, "sessions of superusers are connected, which only a superuser may end: ", list);
-    return DR_OK;
+    return check_superusers(r, err);
 }
 
 static void add_text(struct dr_buf *b, const char *before, char *quoted, const char *after)
