@@ -9,6 +9,7 @@
 
 #include "common/err.h"
 #include "worker/backup/manifest.h"
+#include "worker/core/pg.h"
 
 struct cancel;
 struct dr_config;
@@ -16,7 +17,7 @@ struct job_services;
 struct take;
 
 /* Settings under which rows have one text only: pg_dump and whoever compares with it use both. */
-#define TAKE_PGOPTIONS "-c TimeZone=UTC -c row_security=off -c bytea_output=hex"
+#define TAKE_PGOPTIONS PG_NO_TIMEOUTS " -c TimeZone=UTC -c row_security=off -c bytea_output=hex"
 
 struct take_order {
     const struct job_services *env;

@@ -22,6 +22,7 @@ enum dr_rc db_after_start(struct recovery *r, struct dr_err *err)
 static enum dr_rc connect_app(struct recovery *r, struct pg_conn **out, struct dr_err *err)
 {
     const struct pg_options o = {.application_name = "drworker check",
+                                 .options = PG_NO_TIMEOUTS,
                                  .connect_ms = CONNECT_MS,
                                  .statement_ms = STATEMENT_MS};
     int64_t end = dr_clock_ms() + CONNECT_MS;
