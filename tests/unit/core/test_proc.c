@@ -338,7 +338,7 @@ static void cancel_ends_the_child(void **state)
 {
     (void)state;
     struct stubborn b = {.by_token = true,
-                         .s.spec = {.argv = ARGV("/bin/sh", "-c", "echo r; exec cat"),
+                         .s.spec = {.argv = ARGV("/bin/sh", "-c", "echo r; exec sleep 60"),
                                     .pipe_stdout = true,
                                     .pipe_stdin = true}};
     cancel_init(&b.token, loop);
