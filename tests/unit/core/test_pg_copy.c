@@ -208,7 +208,7 @@ static void watcher_fiber(void *arg)
 
 static void stopped_case(void)
 {
-    struct pg_conn *c = connected_with(&(struct pg_options){.statement_ms = 1500});
+    struct pg_conn *c = connected();
     struct dr_err err = {0};
     struct sink s = {.fire_at = 3, .nap_us = 1000};
     struct watcher w = {.sink = &s};
@@ -222,6 +222,7 @@ static void stopped_case(void)
     cancel_fini(&w.cancel);
 
     dr_err_clear(&err);
+    pg_statement_ms(c, 1500);
     struct sink t = {.nap_us = 0}; /* the deadline counts silence, not the whole COPY */
     CHECK(pg_copy_out(c, NULL,
                       "COPY (SELECT pg_sleep(0.1), repeat('x', 70000) FROM "
