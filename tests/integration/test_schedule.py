@@ -199,9 +199,10 @@ def case_keys_of_a_wrong_type(c):
         wait(lambda: worker.log.read_text().count("WRONGTYPE") > said)
         p.clock.set(p.at)
         assert c.r.get(name) == b"junk", key
-        c.r.delete(name)
         if kept:
-            c.r.restore(name, 0, kept)
+            c.r.restore(name, 0, kept, replace=True)  # in one step: a worker would make it anew in between
+        else:
+            c.r.delete(name)
     p.settle()
     p.until(ms("2026-05-01T02:10:00"))
 
