@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +14,7 @@
 
 #include "common/mem.h"
 #include "worker/core/cancel.h"
+#include "worker/pipe/hasher.h"
 #include "worker/pipe/inode.h"
 #include "worker/pipe/place.h"
 #include "worker/pipe/spool.h"
@@ -29,8 +29,7 @@ struct extract {
     struct archive *archive;
     struct place *place, *targets; /* two chains: a hard link's target may lie far away */
     struct spool *spool;
-    EVP_MD *sha256;
-    EVP_MD_CTX *hash;
+    struct hasher *hash;
     struct dr_err source_err;
     struct extract_sums sums;
 };
@@ -139,12 +138,8 @@ static enum dr_rc agree(struct archive_entry *e, const struct pipe_file *f, stru
     return why ? refuse(&path, "tar-index", why, err) : DR_OK;
 }
 
-static enum dr_rc put_bytes(struct extract *x, int fd, const void *bytes, size_t len, uint64_t at,
-                            struct dr_err *err)
+static enum dr_rc write_all(int fd, const char *p, size_t len, uint64_t at, struct dr_err *err)
 {
-    const char *p = bytes;
-    if (EVP_DigestUpdate(x->hash, bytes, len) != 1)
-        return dr_fail(err, DR_E_CRYPTO, "SHA-256");
     while (len) {
         ssize_t n = pwrite(fd, p, len, (off_t)at);
         if (n < 0 && errno == EINTR)
@@ -156,6 +151,18 @@ static enum dr_rc put_bytes(struct extract *x, int fd, const void *bytes, size_t
         len -= (size_t)n;
     }
     return DR_OK;
+}
+
+static enum dr_rc put_bytes(struct extract *x, int fd, const void *bytes, size_t len, uint64_t at,
+                            struct dr_err *err)
+{
+    struct dr_err other = {0};
+    enum dr_rc rc = hasher_add(x->hash, bytes, len, err);
+    if (!rc)
+        rc = write_all(fd, bytes, len, at, err);
+    if (hasher_wait(x->hash, rc ? &other : err) && !rc)
+        rc = err->rc;
+    return rc;
 }
 
 static enum dr_rc cancelled(const struct extract *x, struct dr_err *err)
@@ -170,8 +177,8 @@ static enum dr_rc hash_hole(struct extract *x, uint64_t len, struct dr_err *err)
         size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
         if (cancelled(x, err))
             return err->rc;
-        if (EVP_DigestUpdate(x->hash, zeros, n) != 1)
-            return dr_fail(err, DR_E_CRYPTO, "SHA-256");
+        if (hasher_add(x->hash, zeros, n, err) || hasher_wait(x->hash, err))
+            return err->rc;
         len -= n;
     }
     return DR_OK;
@@ -207,19 +214,12 @@ static enum dr_rc put_data(struct extract *x, const struct pipe_file *f, int fd,
     return hash_hole(x, f->size - at, err);
 }
 
-static enum dr_rc hash_begin(struct extract *x, struct dr_err *err)
-{
-    if (EVP_DigestInit_ex2(x->hash, x->sha256, NULL) != 1)
-        return dr_fail(err, DR_E_CRYPTO, "SHA-256");
-    return DR_OK;
-}
-
 /* The bytes are there: are they the right ones? Then the metadata. */
 static enum dr_rc hash_end(struct extract *x, const struct pipe_file *f, int fd, struct dr_err *err)
 {
-    unsigned char got[EVP_MAX_MD_SIZE];
-    if (EVP_DigestFinal_ex(x->hash, got, NULL) != 1)
-        return dr_fail(err, DR_E_CRYPTO, "SHA-256");
+    unsigned char got[HASHER_BYTES];
+    if (hasher_end(x->hash, got, err))
+        return err->rc;
     if (!f->has_sha256 || memcmp(got, f->sha256, sizeof f->sha256) != 0)
         return refuse(&f->path, "tar-index", "the content differs from its index", err);
     return inode_apply(fd, f, x->spec->ignore_owner, err);
@@ -240,11 +240,13 @@ static enum dr_rc make_file(struct extract *x, const struct pipe_file *f, int di
     enum dr_rc rc;
     if (fd < 0)
         return make_failed(f, "create file", err);
-    rc = hash_begin(x, err);
+    rc = hasher_begin(x->hash, err);
     if (!rc)
         rc = put_data(x, f, fd, err);
     if (!rc)
         rc = hash_end(x, f, fd, err);
+    if (f->size >= HASHER_BESIDE) /* a hint: the sync of the whole finds little left */
+        (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     x->sums.files++;
     x->sums.bytes += f->size;
     if (close(fd) != 0 && !rc)
@@ -278,7 +280,7 @@ static enum dr_rc copy_file(struct extract *x, const struct pipe_file *f, int fr
     if (fd < 0)
         return make_failed(f, "create file", err);
     buf = dr_xalloc(COPY_BYTES);
-    enum dr_rc rc = hash_begin(x, err);
+    enum dr_rc rc = hasher_begin(x->hash, err);
     while (!rc && n != 0) {
         n = read(from, buf, COPY_BYTES);
         if (n < 0)
@@ -484,14 +486,12 @@ enum dr_rc extract_tree(const struct extract_spec *spec, struct extract_sums *ou
     err = err ? err : &own;
     if (place_new(spec->roots, spec->root_count, &x.place, err) ||
         place_new(spec->roots, spec->root_count, &x.targets, err) || !spec->root_count ||
-        spool_new(spec->roots[0].fd, &x.spool, err)) {
+        spool_new(spec->roots[0].fd, &x.spool, err) || hasher_new(&x.hash, err)) {
         rc = err->rc ? err->rc : dr_fail(err, DR_E_INVALID, "no roots");
         goto out;
     }
     x.archive = archive_read_new();
-    x.sha256 = EVP_MD_fetch(NULL, "SHA2-256", NULL);
-    x.hash = EVP_MD_CTX_new();
-    if (!plain || !x.archive || !x.sha256 || !x.hash)
+    if (!plain || !x.archive)
         rc = dr_fail(err, DR_E_NOMEM, "extraction");
     else
         rc = run(&x, err);
@@ -499,8 +499,7 @@ enum dr_rc extract_tree(const struct extract_spec *spec, struct extract_sums *ou
         *out = x.sums;
 out:
     (void)archive_read_free(x.archive);
-    EVP_MD_CTX_free(x.hash);
-    EVP_MD_free(x.sha256);
+    hasher_free(x.hash);
     spool_free(x.spool);
     place_free(x.targets);
     place_free(x.place);
