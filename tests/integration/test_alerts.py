@@ -118,6 +118,72 @@ def case_damage_and_failed_recoveries(c):
         assert (root / "a").read_text() == "a" and not c.r.exists("{dr}:alert")
 
 
+def firing(c):
+    return sorted(k.decode() for k in c.r.hkeys("{dr}:alert"))
+
+
+def damage(c, backup):
+    """A byte of its files is another one; what takes that back."""
+    box = next((c.dir / "store/backups" / backup).glob("files*.drb"))
+    good = box.read_bytes()
+    box.write_bytes(good[:-40] + bytes([good[-40] ^ 1]) + good[-39:])
+    return lambda: box.write_bytes(good)
+
+
+def case_a_damaged_backup_is_not_forgotten_for_good_ones(c):
+    failing_backups(c)
+    c.worker()
+    bad, good = c.backup("files"), c.backup("files")
+    mend = damage(c, bad)
+    c.order("verify", "v1", outcome="failed", backup_id=bad)
+    assert firing(c) == ["verify_failed store"]
+    c.order("verify", "v2", budget_bytes=1)  # the one that was proven the longest time ago
+    assert firing(c) == ["verify_failed store"]
+    c.order("verify", "v3", backup_id=good)
+    assert firing(c) == ["verify_failed store"]
+    mend()
+    c.order("verify", "v4", backup_id=bad)
+    assert firing(c) == []
+
+
+def case_a_failed_test_is_cleared_by_a_test_only(c):
+    files = {"procedure_id": "file_system_recovery"}
+    failing_backups(c)
+    c.worker()
+    mend = damage(c, c.backup("files"))
+    c.order("test-recovery", "d1", outcome="failed")
+    c.order("test-recovery", "d2", outcome="failed", **files)
+    both = ["recovery_failed test of all procedures", "recovery_failed test of file_system_recovery"]
+    assert firing(c) == both
+    mend()
+    c.order("test-recovery", "p1", level="plan")
+    c.order("test-recovery", "p2", level="plan", **files)
+    assert firing(c) == both
+    c.order("test-recovery", "d3", **files)
+    assert firing(c) == both[:1]
+    c.r.hset("{dr}:alert", both[1], c.r.hget("{dr}:alert", both[0]))
+    c.order("test-recovery", "d4")  # of all: of each
+    assert firing(c) == []
+    c.order("test-recovery", "e1", outcome="refused", level="exercise")  # nothing ran, nothing failed
+    assert firing(c) == [] and "recovery_failed" not in {e["rule"] for e in feed(c)[6:]}
+
+
+def case_a_copy_beside_is_no_recovery(c):
+    beside = {"procedure_id": "file_system_recovery", "no_swap": True}
+    failing_backups(c)
+    c.worker()
+    mend = damage(c, c.backup("files"))
+    c.order("execute", "x1", outcome="failed", procedure_id="file_system_recovery")
+    c.order("execute", "n1", outcome="failed", **beside)
+    both = ["recovery_failed copy by file_system_recovery", "recovery_failed file_system_recovery"]
+    assert firing(c) == both
+    mend()
+    c.order("execute", "n2", **beside)
+    assert firing(c) == both[1:]
+    c.order("execute", "x2", procedure_id="file_system_recovery")
+    assert firing(c) == []
+
+
 def case_what_health_finds(c):
     failing_backups(c)
     with sinks(c) as (hook, mail):

@@ -1,5 +1,4 @@
-/* What is raised and cleared, and when: the rules that hang on the ends of jobs, and the inbox of
- * all others. */
+/* What is raised and cleared: the inbox of all who have something to say, and the decision. */
 #include "worker/watch/alert.h"
 
 #include <stdio.h>
@@ -7,7 +6,6 @@
 #include <string.h>
 
 #include "common/log.h"
-#include "common/wire/args.h"
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/queue/queue.h"
@@ -21,7 +19,7 @@ static const struct {
 #undef ALERT
 };
 
-static const char *severity_of(const char *rule)
+const char *alert_severity(const char *rule)
 {
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
         if (strcmp(rules[i].name, rule) == 0)
@@ -85,8 +83,7 @@ void alert_free(struct alerts *a)
     free(a);
 }
 
-/* In a fiber: waits for Redis. */
-static void decide(struct alerts *a, struct queue_alert *what)
+void alert_decide(struct alerts *a, struct queue_alert *what)
 {
     struct queue_notice *notice = NULL;
     enum queue_alert_said said;
@@ -112,70 +109,6 @@ static void decide(struct alerts *a, struct queue_alert *what)
         alert_hold(a, notice);
 }
 
-/* The ends of jobs: what fails is raised under a subject that the next good end of its kind clears.
- */
-static const struct end_rule {
-    const char *lane, *rule, *subject_arg, *subject, *noun;
-    bool refused; /* a refusal is a failure, too: nothing was backed up, nothing proven */
-} end_rules[] = {
-    {"backup", "backup_failed", "kind", "full", "backup", true},
-    {"execute", "recovery_failed", "procedure_id", "", "recovery", false},
-    {"test-recovery", "recovery_failed", "procedure_id", "all procedures", "recovery test", true},
-    {"verify", "verify_failed", NULL, "store", "verification", true},
-    {"sync", "sync_failed", NULL, "offsite", "synchronisation", true},
-};
-
-static const struct end_rule *rule_of(const struct dispatch_order *o)
-{
-    const char *lane = o->task->type;
-    bool can_be_dry = strcmp(lane, "execute") == 0 || strcmp(lane, "sync") == 0;
-    if (o->verdict != DISPATCH_ENDED || (can_be_dry && dr_args_bool(o->args, "dry_run")))
-        return NULL;
-    for (size_t i = 0; i < sizeof end_rules / sizeof end_rules[0]; i++)
-        if (strcmp(end_rules[i].lane, lane) == 0)
-            return &end_rules[i];
-    return NULL;
-}
-
-/* What is neither is no end of the work: cancelled, retry, parked, handed_back, stale. */
-static bool is_bad(const struct end_rule *r, const char *outcome)
-{
-    return strcmp(outcome, "failed") == 0 || strcmp(outcome, "rolled_back") == 0 ||
-           strcmp(outcome, "needs_human") == 0 || (r->refused && strcmp(outcome, "refused") == 0);
-}
-
-/* A drill has a subject of its own: it does not clear a recovery that failed. */
-static void name_subject(const struct end_rule *r, const struct dispatch_order *o, char *out,
-                         size_t size)
-{
-    const char *arg = r->subject_arg ? dr_args_str(o->args, r->subject_arg) : NULL;
-    (void)snprintf(out, size, "%s%s", strcmp(r->lane, "test-recovery") == 0 ? "test of " : "",
-                   arg ? arg : r->subject);
-}
-
-void alert_on_order(struct alerts *a, const struct dispatch_order *o)
-{
-    char subject[128], summary[256], details[1024];
-    const struct end_rule *r = a ? rule_of(o) : NULL;
-    if (!r)
-        return;
-    bool good = strcmp(o->outcome, "done") == 0 || strcmp(o->outcome, "partial") == 0;
-    if (!good && !is_bad(r, o->outcome))
-        return;
-    name_subject(r, o, subject, sizeof subject);
-    (void)snprintf(summary, sizeof summary, "%s (%s): %s", r->noun, subject,
-                   good ? "works again" : o->outcome);
-    (void)snprintf(details, sizeof details, "job %s%s%s%s%s", o->job_id, good ? "" : ": ",
-                   good ? "" : dr_rc_name(o->err->rc), good ? "" : ": ", good ? "" : o->err->msg);
-    struct queue_alert what = {.clear = good,
-                               .rule = r->rule,
-                               .subject = subject,
-                               .severity = severity_of(r->rule),
-                               .summary = summary,
-                               .details = details};
-    decide(a, &what);
-}
-
 static void inbox_fiber(void *arg)
 {
     struct alerts *a = arg;
@@ -198,7 +131,7 @@ static void inbox_fiber(void *arg)
                                    .severity = w->severity,
                                    .summary = w->summary,
                                    .details = w->details};
-        decide(a, &what);
+        alert_decide(a, &what);
         word_free(w);
     }
     alert_fiber_ends(a);
@@ -237,7 +170,7 @@ static void put(struct alerts *a, struct alert_word *w)
 static void say(struct alerts *a, bool clear, const char *rule, const char *subject,
                 const char *severity, const char *summary, const char *details)
 {
-    const char *usual = severity_of(rule);
+    const char *usual = alert_severity(rule);
     if (!a)
         return;
     struct alert_word *w = dr_xalloc(sizeof *w);

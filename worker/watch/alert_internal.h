@@ -1,5 +1,5 @@
-/* Shared by alert.c (deciding), alert_send.c (delivering), alert_webhook.c, alert_mail.c,
- * alert_config.c. Not for other folders. */
+/* Shared by alert.c (deciding), alert_ends.c (ends of jobs), alert_send.c (delivering),
+ * alert_webhook.c, alert_mail.c, alert_config.c. Not for other folders. */
 #ifndef DR_WORKER_WATCH_ALERT_INTERNAL_H
 #define DR_WORKER_WATCH_ALERT_INTERNAL_H
 
@@ -79,6 +79,10 @@ struct alerts {
     void *done_arg;
     struct alert_counts counts;
 };
+
+/* alert.c */
+const char *alert_severity(const char *rule); /* what no row of alerts.def has, aborts */
+void alert_decide(struct alerts *a, struct queue_alert *what); /* in a fiber: waits for Redis */
 
 /* alert_send.c */
 void alert_hold(struct alerts *a, struct queue_notice *n); /* takes it */

@@ -45,6 +45,11 @@ void facts_take_survey(struct facts *f, const struct survey *s, int64_t now_ms)
     f->survey_ms = now_ms;
 }
 
+bool facts_is_damaged(const struct store_entry *e)
+{
+    return !e->tombstoned_at_ms && (e->bad[0] || (e->verified_at_ms && !e->verified_ok));
+}
+
 static struct facts_series *series_of(struct facts_store *f, const struct store_entry *e)
 {
     for (unsigned i = 0; i < f->series_count; i++)
@@ -96,7 +101,7 @@ void facts_fold(struct facts_store *f, const struct store_entry *list, size_t co
             s->tombstoned++;
             continue;
         }
-        if (e->bad[0] || (e->verified_at_ms && !e->verified_ok)) {
+        if (facts_is_damaged(e)) {
             s->bad++;
             s->stored_bytes += e->stored_bytes;
             continue;

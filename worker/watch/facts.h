@@ -92,6 +92,8 @@ bool facts_holds(const struct facts_series *s, const char *kind);
 int64_t facts_recovery_point_ms(const struct facts_store *f, const char *kind);
 /* The kinds that something protects: database, files, config. */
 bool facts_protects(const struct facts *f, const char *kind);
+/* Kept, but its manifest is not believed, or its last proof failed. */
+bool facts_is_damaged(const struct store_entry *e);
 /* Pure: the series of a list of backups. */
 void facts_fold(struct facts_store *f, const struct store_entry *list, size_t count);
 
