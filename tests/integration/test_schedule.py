@@ -207,6 +207,25 @@ def case_keys_of_a_wrong_type(c):
     p.until(ms("2026-05-01T02:10:00"))
 
 
+def case_a_broken_lane_silences_no_other_schedule(c):
+    """The first of all, whose lane's list is none: the others are fired, and it is once the list is right again."""
+    p = Plan(c, "2026-05-01T00:10:00", {})
+    p.schedules = dict.fromkeys(("a-broken", "b", "c"), ("0 * * * *", "UTC"))
+    p.text = NONE + "|a-broken=0 * * * *;lane=backup;args=kind=files|" + "|".join(f"{n}=0 * * * *;lane=noop" for n in "bc")
+    c.r.set("{dr}:q:backup", "junk")
+    worker, = p.begin(workers=1)
+    for hour in 1, 2:
+        p.clock.set(ms(f"2026-05-01T0{hour}:00:01"))
+        wait(lambda: c.done() == 2 * hour)
+        assert sorted(p.fired())[-hour:] == [f"sched:c:{ms(f'2026-05-01T0{h}:00:00')}" for h in range(1, hour + 1)]
+        assert p.coming()[b"a-broken"] == ms("2026-05-01T01:00:00")
+    said = [json.loads(line) for line in worker.log.read_text().splitlines() if '"event":"schedule"' in line]
+    assert {e["name"] for e in said} == {"a-broken"} and "WRONGTYPE" in said[0]["msg"], said
+    c.r.delete("{dr}:q:backup")
+    wait(lambda: p.coming()[b"a-broken"] == ms("2026-05-01T03:00:00"))
+    assert f"sched:a-broken:{ms('2026-05-01T02:00:00')}" in p.fired()
+
+
 def case_a_full_redis_refuses_and_the_slot_comes_later(c):
     p = Plan(c, "2026-05-01T00:10:00", {"s": ("0 * * * *", "UTC")})
     worker, = p.begin(workers=1)

@@ -14,9 +14,10 @@
 #include "worker/queue/schedule.h"
 
 enum {
-    SEED_TICKS = 2,        /* heals what FLUSHALL took; a changed configuration is noticed */
-    HERD_MS = 500,         /* workers that wake for one slot come one after the other */
-    AFTER_ERROR_MS = 1000, /* also how often it looks whether Redis is back */
+    SEED_TICKS = 2,         /* heals what FLUSHALL took; a changed configuration is noticed */
+    HERD_MS = 500,          /* workers that wake for one slot come one after the other */
+    AFTER_ERROR_MS = 1000,  /* also how often it looks whether Redis is back */
+    BACKOFF_MAX_MS = 30000, /* of one schedule that Redis refuses */
     RECORD_DAYS = 14,
 };
 
@@ -25,6 +26,7 @@ struct entry {
     struct queue_schedule seen;
     int64_t herd_ms; /* drawn anew for each slot, of herd_slot_ms */
     int64_t herd_slot_ms;
+    int64_t backoff_ms, again_ms; /* 0: it went well; dr_clock_ms until which it is left alone */
     bool warned;
 };
 
@@ -73,6 +75,8 @@ static enum dr_rc seed(struct schedule_runner *r, struct dr_err *err)
         return err->rc;
     for (unsigned i = 0; i < r->count; i++) {
         struct entry *e = &r->at[i];
+        if (r->generation != generation)
+            e->backoff_ms = 0; /* another Redis, or one that was mended */
         e->seen = all[i];
         if (!e->seen.ours && !e->warned)
             dr_log(DR_LOG_WARN, "schedule.other", "name", e->schedule->name, "msg",
@@ -152,18 +156,43 @@ static bool is_served(const struct entry *e)
     return e->seen.ours && e->seen.definition_len && e->seen.next_ms;
 }
 
-/* Fires what is due; *wait_ms: until the next one. */
+/* What is wrong with one schedule, as a lane's list that is none, must not silence the others. */
+static void back_off(struct entry *e, const struct dr_err *why)
+{
+    e->backoff_ms = e->backoff_ms ? 2 * e->backoff_ms : AFTER_ERROR_MS;
+    if (e->backoff_ms > BACKOFF_MAX_MS)
+        e->backoff_ms = BACKOFF_MAX_MS;
+    e->again_ms = dr_clock_ms() + e->backoff_ms;
+    dr_log_err(DR_LOG_WARN, "schedule", why, "name", e->schedule->name, NULL);
+}
+
+/* Until its slot is to be looked at; <= 0: now. */
+static int64_t left_ms(struct entry *e, int64_t now)
+{
+    int64_t slot = turn_ms(e) - now, held = e->backoff_ms ? e->again_ms - dr_clock_ms() : 0;
+    return slot > held ? slot : held;
+}
+
+/* Fires what is due; *wait_ms: until the next one. A lost connection ends the turn. */
 static enum dr_rc turn(struct schedule_runner *r, int64_t *wait_ms, struct dr_err *err)
 {
     *wait_ms = r->o.tick_ms;
     for (unsigned i = 0; i < r->count && !r->stopped; i++) {
         struct entry *e = &r->at[i];
         int64_t now = queue_now_ms(r->o.queue);
-        if (is_served(e) && turn_ms(e) <= now && fire(r, e, now, err))
-            return err->rc;
-        int64_t left = is_served(e) ? turn_ms(e) - now : *wait_ms;
-        if (left < *wait_ms)
-            *wait_ms = left;
+        if (!is_served(e))
+            continue;
+        if (left_ms(e, now) <= 0) {
+            if (!fire(r, e, now, err))
+                e->backoff_ms = 0;
+            else if (err->rc == DR_E_UNREACHABLE)
+                return err->rc;
+            else
+                back_off(e, err);
+            dr_err_clear(err);
+        }
+        if (is_served(e) && left_ms(e, now) < *wait_ms)
+            *wait_ms = left_ms(e, now);
     }
     return DR_OK;
 }
