@@ -15,7 +15,7 @@ struct shown {
     struct dr_sched_info info;
     struct dr_sched_last last, passed;
     bool off;
-    int64_t next_ms, late_ms; /* late: the next slot is over by so much */
+    int64_t next_ms, late_ms; /* late: the next slot and its jitter are over by so much */
     char st[16], outcome[24];
 };
 
@@ -137,7 +137,8 @@ static enum dr_rc read_one(struct cmd *c, const redisReply *definition, struct s
     if (score->type == REDIS_REPLY_STRING)
         (void)dr_parse_i64(score->str, 0, INT64_MAX, &s->next_ms);
     freeReplyObject(score);
-    s->late_ms = s->next_ms && s->next_ms < now ? now - s->next_ms : 0;
+    int64_t due_ms = s->next_ms + (int64_t)(s->info.jitter_ms % (1u << 31));
+    s->late_ms = s->next_ms && due_ms < now ? now - due_ms : 0;
     return read_job(c, s, err);
 }
 

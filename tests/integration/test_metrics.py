@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """/metrics, /healthz, /readyz: what they say, and who cannot disturb the worker through them."""
+import json
 import pathlib
 import shutil
 import signal
@@ -7,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+
+import msgpack
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
@@ -50,7 +53,10 @@ def case_queue_of_all_workers(case):
     case.push("noop", {"id": "first", "t": "noop", "a": {}, "iat": old})
     case.push("noop", {"id": "second", "t": "noop", "a": {}})
     case.push("sync", {"id": "bad", "t": "noop", "a": {}})  # a lane that this worker does not serve
-    case.r.zadd("{dr}:schednext", {"nightly": (time.time() - 700) * 1000, "soon": (time.time() + 700) * 1000})
+    over = int((time.time() - 700) * 1000)
+    case.r.zadd("{dr}:schednext", {"nightly": over, "drawn": over, "soon": (time.time() + 700) * 1000})
+    case.r.hset("{dr}:sched", mapping={name: msgpack.packb({"lane": "noop", "jitter_ms": ms, "args": {"payload": "x" * 2000}})
+                                       for name, ms in {"nightly": 0, "drawn": 600_000}.items()})
     _, where = start(case, DR_LANES="noop")
     m = until(where, lambda m: m("drworker_queue_waiting_jobs", lane="noop") == 2)
     assert m("drworker_queue_paused", lane="noop") == 1 and m("drworker_queue_paused", lane="sync") == 0
@@ -60,6 +66,9 @@ def case_queue_of_all_workers(case):
     assert m("drworker_workers_alive") == 1 and m("drworker_dead_letters") == 0
     assert 699 <= m("drworker_schedule_late_seconds", schedule="nightly") < 800
     assert m("drworker_schedule_late_seconds", schedule="soon") == 0
+    assert 99 <= m("drworker_schedule_late_seconds", schedule="drawn") < 200  # the rest was to be jitter
+    late = {s["name"]: s["late_by_ms"] for s in json.loads(case.cli("schedule", "--json"))}
+    assert 699_000 <= late["nightly"] < 800_000 and 99_000 <= late["drawn"] < 200_000, late
     assert abs(m("drworker_redis_clock_offset_seconds")) < 5
 
 

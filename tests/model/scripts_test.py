@@ -609,18 +609,19 @@ def survey(s):
     b.r.zadd("{dr}:delay:noop", {"1": 5})
     b.r.sadd("{dr}:pause", "noop")
     b.r.hset("{dr}:stat", "done", 7)
-    b.r.zadd("{dr}:schednext", {"nightly": 1234567890123})
+    b.r.zadd("{dr}:schednext", {"nightly": 1234567890123, "coming": 99999999999999})
+    b.r.hset("{dr}:sched", mapping={"nightly": "d" * 1025, "coming": "other"})
     s.run("beat", BEAT[:4], ["w", 1000, 4000, 3, "host", "h", "version", "1", "sched", "abc"])
     before = {k: b.r.dump(k) for k in b.r.keys("*")}
     got = s.run("survey", ["wk"], [10, 40, "noop", "sync"])
     yield "survey: lanes", got[1], [[2, 1, 1, 1, 1, b"old"], [0, 0, 0, 0, 0, b""]]
     yield "survey: counters", got[2], [b"done", b"7"]
     yield "survey: workers", [w[0:1] + w[2:] for w in got[3]], [[b"w", b"h", b"1", b"", b"abc"]]
-    yield "survey: schedules", got[4:], [0, [[b"nightly", b"1234567890123"]]]
+    yield "survey: schedules", got[4:], [0, [[b"nightly", b"1234567890123", b"d" * 1024], [b"coming", b"99999999999999", b""]]]
     yield "survey: nothing is changed", {k: b.r.dump(k) for k in b.r.keys("*")}, before
     b.r.rpush("{dr}:q:noop", "y" * 41)
     yield "survey: a long message", s.run("survey", ["wk"], [10, 40, "noop"])[1][0][5], b""
-    for key in ("wk", "q:noop", "q:noop:hi", "delay:noop", "lease:noop", "pause", "stat", "dead", "schednext", "wk:w"):
+    for key in ("wk", "q:noop", "q:noop:hi", "delay:noop", "lease:noop", "pause", "stat", "dead", "schednext", "sched", "wk:w"):
         kept = b.r.dump("{dr}:" + key)
         b.r.set("{dr}:" + key, "junk")
         yield f"survey {key}", len(s.run("survey", ["wk"], [10, 40, "noop"])), 6

@@ -9,9 +9,10 @@
 #include "common/mem.h"
 #include "common/str.h"
 #include "common/wire/envelope.h"
+#include "common/wire/sched_info.h"
 #include "worker/queue/queue_internal.h"
 
-enum { NEXT_MAX = 16384, FIELDS = 6 };
+enum { NEXT_MAX = 16384, FIELDS = 6, JITTER_MAX_MS = 3600000 };
 
 /* The i-th array of the reply; one that is none has no elements. */
 static const redisReply *list(const redisReply *r, size_t i)
@@ -64,6 +65,16 @@ static void read_counters(struct survey *s, const redisReply *r)
     }
 }
 
+/* Of the beginning of a definition, in which it stands before the arguments. */
+static int64_t read_jitter(const redisReply *one)
+{
+    struct dr_sched_info info;
+    if (one->elements < 3 || one->element[2]->type != REDIS_REPLY_STRING ||
+        !dr_sched_info_read(one->element[2]->str, one->element[2]->len, &info))
+        return 0;
+    return info.jitter_ms < JITTER_MAX_MS ? (int64_t)info.jitter_ms : JITTER_MAX_MS;
+}
+
 static void read_schedules(struct survey *s, const redisReply *r)
 {
     for (size_t i = 0; i < r->elements && s->schedule_count < SURVEY_MOST; i++) {
@@ -71,6 +82,7 @@ static void read_schedules(struct survey *s, const redisReply *r)
         struct survey_schedule *out = &s->schedules[s->schedule_count++];
         (void)snprintf(out->name, sizeof out->name, "%s", script_text(one, 0));
         out->next_ms = script_integer(one, 1);
+        out->due_ms = out->next_ms + read_jitter(one);
     }
 }
 

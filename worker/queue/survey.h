@@ -29,6 +29,7 @@ struct survey_worker {
 struct survey_schedule {
     char name[65];
     int64_t next_ms; /* the slot that comes next, or that nobody has fired yet */
+    int64_t due_ms; /* the same and its definition's whole jitter: when it has been fired at last */
 };
 
 struct survey {

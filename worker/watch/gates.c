@@ -99,9 +99,9 @@ static void judge_schedules(const struct facts *f, const struct gate_limits *l, 
         return;
     }
     for (unsigned i = 0; i < s->schedule_count; i++)
-        if (!worst || s->schedules[i].next_ms < worst->next_ms)
+        if (!worst || s->schedules[i].due_ms < worst->due_ms)
             worst = &s->schedules[i];
-    int64_t late_s = worst->next_ms < s->now_ms ? (s->now_ms - worst->next_ms) / 1000 : 0;
+    int64_t late_s = worst->due_ms < s->now_ms ? (s->now_ms - worst->due_ms) / 1000 : 0;
     gate_measure(at, late_s, l->late_s, "s");
     gate_span(late_s, span);
     if (late_s > l->late_s)

@@ -155,11 +155,12 @@ static void tell_queue(const struct facts *f, struct dr_buf *b, int64_t now_ms)
                seconds(s->offset_ms));
     if (!s->schedule_count)
         return;
-    exposition_family(b, "drworker_schedule_late_seconds", "gauge",
-                      "How long a schedule's next slot is over and nobody has fired it.");
+    exposition_family(
+        b, "drworker_schedule_late_seconds", "gauge",
+        "How long a schedule's next slot and its jitter are over and nobody has fired it.");
     for (unsigned i = 0; i < s->schedule_count; i++)
         exposition_real(b, "drworker_schedule_late_seconds",
-                        age(s->schedules[i].next_ms, now_ms + s->offset_ms), "schedule",
+                        age(s->schedules[i].due_ms, now_ms + s->offset_ms), "schedule",
                         s->schedules[i].name, NULL);
 }
 

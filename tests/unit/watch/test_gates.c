@@ -34,7 +34,7 @@ static int well(void **state)
     f.survey.now_ms = NOW;
     f.survey.worker_count = 2;
     f.survey.schedule_count = 1;
-    f.survey.schedules[0].next_ms = NOW + S(60);
+    f.survey.schedules[0].due_ms = NOW + S(60);
     f.store.ok = true;
     f.store.at_ms = NOW;
     f.store.key_slots = f.store.key_slots_proven = 2;
@@ -262,11 +262,11 @@ static void case_clock(void **state)
 static void case_schedules(void **state)
 {
     (void)state;
-    f.survey.schedules[0].next_ms = NOW - S(300);
+    f.survey.schedules[0].due_ms = NOW - S(300);
     IS("schedules", GATE_OK);
-    f.survey.schedules[0].next_ms = NOW - S(301);
+    f.survey.schedules[0].due_ms = NOW - S(301);
     IS("schedules", GATE_WARNING);
-    f.survey.schedules[1].next_ms = NOW - S(3601);
+    f.survey.schedules[1].due_ms = NOW - S(3601);
     f.survey.schedule_count = 2;
     IS("schedules", GATE_CRITICAL);
     f.survey.schedule_count = 0;

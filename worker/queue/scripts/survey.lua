@@ -5,7 +5,7 @@
 -- ARGV 1 most workers and schedules told 2 longest message told, then the lanes
 -- -> {server ms, {of each lane: waiting, urgent, delayed, running, paused 1|0, next in line},
 --     stat as name, value ..., {of each worker: wid, beat, host, version, lanes, schedule},
---     dead letters, {of each schedule: name, next slot}}
+--     dead letters, {of each schedule: name, next slot, if that is over the definition's first bytes}}
 local prefix, most, longest = KEYS[1]:sub(1, -3), tonumber(ARGV[1]), tonumber(ARGV[2])
 local function ask(nothing, ...)
   local r = redis.pcall(...)
@@ -29,8 +29,11 @@ for _, wid in ipairs(ask({}, 'ZREVRANGE', KEYS[1], 0, most - 1)) do
   end
 end
 local due = ask({}, 'ZRANGE', prefix .. 'schednext', 0, most - 1, 'WITHSCORES')
+local ms = t[1] * 1000 + math.floor(t[2] / 1000)
 for i = 1, #due, 2 do
-  schedules[#schedules + 1] = {due[i], string.format('%.0f', tonumber(due[i + 1]))}
+  local slot = tonumber(due[i + 1])
+  local definition = slot < ms and ask('', 'HGET', prefix .. 'sched', due[i]) or ''
+  schedules[#schedules + 1] = {due[i], string.format('%.0f', slot), definition:sub(1, 1024)}
 end
-return {t[1] * 1000 + math.floor(t[2] / 1000), lanes, ask({}, 'HGETALL', prefix .. 'stat'), workers,
+return {ms, lanes, ask({}, 'HGETALL', prefix .. 'stat'), workers,
   ask(0, 'ZCARD', prefix .. 'dead'), schedules}
