@@ -237,7 +237,7 @@ def case_every_rule_fires_and_recovers(c):
                 [("firing", "firing"), ("resolved", "resolved")]
             mails = [m for m in mail.mails if f"rule      {rule}\r\n" in m["text"].replace("\n", "\r\n").replace("\r\r", "\r")]
             assert [m["subject"] for m in mails] == [f"[dr] FIRING: {summary}", "[dr] RESOLVED: over"], mails
-        assert len(RULES) == 9
+        assert len(RULES) == 11
 
 
 def case_worse_is_news_and_a_reminder_comes(c):

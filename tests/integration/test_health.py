@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ import msgpack
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 import dr
+from exposition import scrape
+from monitored import listening
 
 
 def health(case):
@@ -201,6 +204,105 @@ def case_key_slots(case):
     stands = checks(health(case))
     assert (stands["key-slots"]["status"], stands["key-slots"]["value"]) == ("ok", 2), stands["key-slots"]
     assert stands["drill"]["status"] == "ok" and "last drill" in stands["drill"]["detail"]
+
+
+def audit_log(store):
+    return store / "audit/log/000001.jsonl"
+
+
+def case_audit_log(case):
+    """A record changed, one removed, two that changed places: each is critical, and over when it is as it was."""
+    store = case.store(database=False, files=True)
+    worker = case.worker(DR_HTTP_LISTEN="127.0.0.1:0")
+    case.backup("files")
+    g = gate(case, "audit")
+    assert g["status"] == "ok" and g["value"] >= 3 and "signed" in g["detail"], g
+    where = dr.wait(lambda: listening(worker))
+    dr.wait(lambda: scrape(where)("drworker_audit_intact") == 1)
+
+    def changed(text):
+        return text.replace(b"take-files-1", b"take-files-9")
+
+    def swapped(text):
+        lines = text.splitlines(True)
+        return b"".join([lines[1], lines[0], *lines[2:]])
+
+    for damage, repair in ((changed, lambda text: text.replace(b"take-files-9", b"take-files-1")),
+                           (swapped, swapped), (lambda text: b"".join(text.splitlines(True)[1:]), None)):
+        whole = audit_log(store).read_bytes()
+        audit_log(store).write_bytes(damage(whole))
+        result = health(case)
+        g = checks(result)["audit"]
+        assert (g["status"], result["status"]) == ("critical", "critical"), g
+        told(case, "chain_broken", "audit", "firing")
+        assert scrape(where)("drworker_audit_intact") == 0
+        audit_log(store).write_bytes(repair(audit_log(store).read_bytes()) if repair else whole)
+        assert gate(case, "audit")["status"] == "ok"
+        told(case, "chain_broken", "audit", "resolved")
+    head = store / "audit/head.json"
+    signed = head.read_bytes()
+    head.write_bytes(re.sub(rb'"sig":"..', b'"sig":"00', signed))
+    assert gate(case, "audit")["status"] == "critical"
+    head.write_bytes(signed)
+    assert gate(case, "audit")["status"] == "ok"
+    shutil.rmtree(store / "audit")  # all of it: the catalog has witnessed that there was one
+    assert gate(case, "audit")["status"] == "critical"
+
+
+def case_store_put_back(case):
+    """Redis has seen a newer catalog than lies on disk; then one of the same length that is another one."""
+    store = case.store(database=False, files=True)
+    worker = case.worker()
+    case.backup("files")
+    shutil.copytree(store, case.dir / "older")
+    case.backup("files")
+    dr.wait(lambda: gate(case, "catalog-head")["status"] == "ok")
+    case.kill(worker)
+    shutil.rmtree(store)
+    shutil.copytree(case.dir / "older", store)
+    worker = case.worker(DR_HTTP_LISTEN="127.0.0.1:0")
+    told(case, "chain_broken", "catalog-head", "firing")  # before anybody asks for health
+    result = health(case)
+    g = checks(result)["catalog-head"]
+    assert (g["status"], result["status"]) == ("critical", "critical") and g["value"] == g["limit"] - 1, g
+    assert "put back" in g["detail"] and checks(result)["catalog"]["status"] == "ok", result
+    assert scrape(dr.wait(lambda: listening(worker)))("drworker_catalog_head_current") == 0
+    case.backup("files")
+    g = gate(case, "catalog-head")
+    assert g["status"] == "critical" and "another one" in g["detail"], g
+    case.backup("files")  # the catalog has grown past what was seen
+    assert gate(case, "catalog-head")["status"] == "ok"
+    told(case, "chain_broken", "catalog-head", "resolved")
+
+
+def case_store_put_back_beneath_a_worker(case):
+    """It knows a newer head itself, whatever Redis says; what it cannot read it says so of."""
+    store = case.store(database=False, files=True)
+    case.worker()
+    case.backup("files")
+    shutil.copytree(store / "catalog", case.dir / "older")
+    case.backup("files")
+    case.r.hdel("{dr}:info", "head")
+    for name in "head.json", "log/000001.jsonl":
+        shutil.copy(case.dir / "older" / name, store / "catalog" / name)
+    g = until(case, "catalog-head", "critical")
+    assert "went back" in g["detail"], g
+    told(case, "chain_broken", "catalog-head", "firing")
+
+
+def case_trash_that_nobody_knows(case):
+    """Folders that no record gave up would lie there for ever."""
+    store = case.store(database=False, files=True)
+    case.worker()
+    case.backup("files")
+    assert gate(case, "catalog")["status"] == "ok"
+    for name in "20200102T030405Z-files-aaaaaaaa", "junk":
+        (store / "trash" / name).mkdir()
+    g = gate(case, "catalog")
+    assert (g["status"], g["value"]) == ("warning", 2) and "2 in trash/" in g["detail"], g
+    for name in "20200102T030405Z-files-aaaaaaaa", "junk":
+        (store / "trash" / name).rmdir()
+    assert gate(case, "catalog")["status"] == "ok"
 
 
 def case_open_recovery(case):

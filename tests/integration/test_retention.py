@@ -11,6 +11,9 @@ import signal
 import struct
 import subprocess
 import sys
+import time
+
+import msgpack
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import clock  # noqa: E402
@@ -342,6 +345,39 @@ def case_a_large_plan_waits_for_its_hash(case):
     assert sorted(case.order("retention", "r6", plan=plan)["tombstoned"]) == sorted(more[:3])
     case.worker(RETENTION_MIN_KEEP=2)  # and another policy is no confirmation
     whole(case, store)
+
+
+def said(case, rule, subject):
+    """The feed's last word on an alert: (state, summary)."""
+    words = [e for _, e in case.r.xrange("{dr}:ev") if (e.get(b"e"), e.get(b"rule"), e.get(b"subject")) ==
+             (b"alert", rule.encode(), subject.encode())]
+    return (words[-1][b"state"].decode(), words[-1][b"summary"].decode()) if words else ("", "")
+
+
+def case_what_the_last_run_came_to_is_told(case):
+    """Field `retention` of info; a plan that waits is a warning of health and an alert that say what to type."""
+    store = set_up(case, RETENTION_MAX_DELETE=2)
+    info = lambda: msgpack.unpackb(case.r.hget("{dr}:info", "retention"))  # noqa: E731
+    gate = lambda jid: {c["name"]: c for c in case.order("health", jid)["checks"]}["retention"]  # noqa: E731
+    old = old_ones(case, 10, 5) + today(case, 2)
+    case.worker()
+    assert gate("h0")["status"] == "not_configured"
+    case.order("retention", "dry", dry_run=True)
+    assert not case.r.hexists("{dr}:info", "retention")
+    result = case.order("retention", "r1", "refused")
+    plan, told_ = result["plan_hash"], info()
+    assert (told_["plan_hash"], told_["waiting_for_yes"], told_["confirm"]) == (plan, 5, result["confirm"]), told_
+    assert (told_["tombstoned"], told_["given_up"], told_["kept"], told_["job"]) == (0, 5, 2, "r1"), told_
+    assert told_["policy"]["RETENTION_MAX_DELETE"] == "2" and told_["policy"]["RETENTION_TZ"] == ZONE, told_
+    assert len(told_["policy"]) >= 10 and abs(told_["at"] / 1000 - time.time()) < 600
+    g = gate("h1")
+    assert (g["status"], g["value"]) == ("warning", 5) and f"drproducer retention --plan {plan}" in g["detail"], g
+    dr.wait(lambda: said(case, "retention_waits", "retention")[0] == "firing")
+    assert f"retention --plan {plan}" in said(case, "retention_waits", "retention")[1]
+    case.order("retention", "r2", plan=plan)
+    assert (info()["waiting_for_yes"], info()["tombstoned"], info()["confirm"]) == (0, 5, []), info()
+    assert gate("h2")["status"] == "ok" and ids(store, "backups") == sorted([old[4], old[6]])
+    dr.wait(lambda: said(case, "retention_waits", "retention")[0] == "resolved")
 
 
 def case_another_policy_waits_for_its_hash(case):

@@ -537,6 +537,25 @@ def heads(s):
         yield "is replaced", seen(), {"seq": 3, "sha256": a}
 
 
+def surveys(s):
+    """What workers told of head and retention; junk in its place counts as nothing told."""
+    b = Bench(s, claim=False)
+
+    def told():
+        return s.run("survey", ["wk"], [64, 16384, "noop"])[6:]
+    nothing = [[b"0", b""], [b"0", b"0", b""]]
+    yield "nothing told", told(), nothing
+    s.run("head", HEAD, [2**53 - 1, "a" * 64])
+    b.r.hset("{dr}:info", "retention", msgpack.packb({"at": 1700000000000, "waiting_for_yes": 7, "plan_hash": "b" * 64}))
+    yield "told", told(), [[b"9007199254740991", b"a" * 64], [b"1700000000000", b"7", b"b" * 64]]
+    for junk in b"", b"\xc1", b"\x93\x01\x02\x03", msgpack.packb({"seq": "9", "at": [1]}), b"x" * 20000:
+        b.r.hset("{dr}:info", mapping={"head": junk, "retention": junk})
+        yield f"junk {junk[:20]!r}", told(), nothing
+    b.r.delete("{dr}:info")
+    b.r.set("{dr}:info", "junk")
+    yield "no hash", told(), nothing
+
+
 def dead_letters(s):
     """Dead letters go by their age and by their number, the oldest first, a few at a time."""
     b = Bench(s, claim=False)
@@ -617,14 +636,14 @@ def survey(s):
     yield "survey: lanes", got[1], [[2, 1, 1, 1, 1, b"old"], [0, 0, 0, 0, 0, b""]]
     yield "survey: counters", got[2], [b"done", b"7"]
     yield "survey: workers", [w[0:1] + w[2:] for w in got[3]], [[b"w", b"h", b"1", b"", b"abc"]]
-    yield "survey: schedules", got[4:], [0, [[b"nightly", b"1234567890123", b"d" * 1024], [b"coming", b"99999999999999", b""]]]
+    yield "survey: schedules", got[4:6], [0, [[b"nightly", b"1234567890123", b"d" * 1024], [b"coming", b"99999999999999", b""]]]
     yield "survey: nothing is changed", {k: b.r.dump(k) for k in b.r.keys("*")}, before
     b.r.rpush("{dr}:q:noop", "y" * 41)
     yield "survey: a long message", s.run("survey", ["wk"], [10, 40, "noop"])[1][0][5], b""
     for key in ("wk", "q:noop", "q:noop:hi", "delay:noop", "lease:noop", "pause", "stat", "dead", "schednext", "sched", "wk:w"):
         kept = b.r.dump("{dr}:" + key)
         b.r.set("{dr}:" + key, "junk")
-        yield f"survey {key}", len(s.run("survey", ["wk"], [10, 40, "noop"])), 6
+        yield f"survey {key}", len(s.run("survey", ["wk"], [10, 40, "noop"])), 8
         b.r.delete("{dr}:" + key)
         if kept:
             b.r.restore("{dr}:" + key, 0, kept)
@@ -633,7 +652,7 @@ def survey(s):
 def main():
     s = Scripts()
     passed = failed = 0
-    for cases in (answers, alerts, heads, dead_letters, wrong_types, survey):
+    for cases in (answers, alerts, heads, surveys, dead_letters, wrong_types, survey):
         for name, got, wanted in cases(s):
             if got == wanted:
                 passed += 1

@@ -240,6 +240,33 @@ enum dr_rc store_settle(struct store *s, struct dr_err *err)
     return rc;
 }
 
+struct unknown {
+    struct store *store;
+    unsigned count;
+};
+
+/* One that is purged and lies there again was laid back from a copy. */
+static enum dr_rc count_unknown(void *arg, const char *name, struct dr_err *err)
+{
+    struct unknown *u = arg;
+    const struct store_item *it = names_is_backup_id(name) ? store_find(u->store, name) : NULL;
+    (void)err;
+    u->count += !it || it->purged;
+    return DR_OK;
+}
+
+enum dr_rc store_count_unknown_trash(struct store *s, unsigned *count, struct dr_err *err)
+{
+    struct unknown u = {.store = s};
+    (void)pthread_mutex_lock(&s->mutex);
+    enum dr_rc rc = store_refresh(s, err);
+    if (!rc && disk_exists(s->dirfd, "trash"))
+        rc = disk_each(s->dirfd, "trash", count_unknown, &u, err);
+    (void)pthread_mutex_unlock(&s->mutex);
+    *count = u.count;
+    return rc;
+}
+
 /* ---- what keeps a backup ---- */
 
 static bool needs(const struct store_item *it, const char *id)

@@ -50,6 +50,9 @@ enum dr_rc store_undelete(struct store *s, const char *backup_id, const char *ac
                           struct dr_err *err) DR_MUST_CHECK;
 /* Folders go where the catalog says. */
 enum dr_rc store_settle(struct store *s, struct dr_err *err) DR_MUST_CHECK;
+/* Folders of trash/ that are no backup which is given up: nothing ever purges them. */
+enum dr_rc store_count_unknown_trash(struct store *s, unsigned *count,
+                                     struct dr_err *err) DR_MUST_CHECK;
 /* A reader holds it at this moment. */
 bool store_in_use(struct store *s, const char *backup_id);
 struct store_pin {

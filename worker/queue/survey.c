@@ -86,6 +86,23 @@ static void read_schedules(struct survey *s, const redisReply *r)
     }
 }
 
+/* What is no hash is none: it is shown to people as a part of a command. */
+static void read_hash(char out[65], const char *text)
+{
+    unsigned char raw[32];
+    bool whole = strlen(text) == 64 && dr_unhex(text, 64, raw, sizeof raw);
+    (void)snprintf(out, 65, "%s", whole ? text : "");
+}
+
+static void read_told(struct survey *s, const redisReply *head, const redisReply *retention)
+{
+    s->head_seq = count(head, 0);
+    read_hash(s->head_sha256, script_text(head, 1));
+    s->retention_ms = script_integer(retention, 0);
+    s->retention_waits = count(retention, 1);
+    read_hash(s->retention_plan, script_text(retention, 2));
+}
+
 enum dr_rc queue_survey(struct queue *q, struct survey *out, struct dr_err *err)
 {
     struct script_call *c;
@@ -116,6 +133,7 @@ enum dr_rc queue_survey(struct queue *q, struct survey *out, struct dr_err *err)
         read_workers(out, list(r, 3));
         out->dead = count(r, 4);
         read_schedules(out, list(r, 5));
+        read_told(out, list(r, 6), list(r, 7));
     }
     freeReplyObject(r);
     free(c);

@@ -44,6 +44,11 @@ struct survey {
     } counters[SURVEY_COUNTERS]; /* of `stat` */
     unsigned lane_count, worker_count, schedule_count, counter_count;
     uint64_t dead;
+    uint64_t head_seq; /* the newest head of the catalog that Redis has seen; 0: none */
+    char head_sha256[65];
+    int64_t retention_ms;     /* when retention ran last; 0: Redis knows of none */
+    uint64_t retention_waits; /* backups that it would give up if somebody confirmed its plan: */
+    char retention_plan[65];
 };
 
 uint64_t queue_connections(const struct queue *q); /* to Redis, made since the start */

@@ -9,7 +9,9 @@
 #include "common/log.h"
 #include "common/pg_url.h"
 #include "common/wire/pack.h"
+#include "worker/backup/audit.h"
 #include "worker/backup/store.h"
+#include "worker/backup/trash.h"
 #include "worker/core/pg.h"
 #include "worker/core/pool.h"
 #include "worker/job/job.h"
@@ -41,14 +43,15 @@ static enum dr_rc look(struct job *j, struct dr_err *err)
 
 struct auditing {
     struct store *store;
-    unsigned unrecorded;
+    unsigned unrecorded, trash_unknown;
 };
 
 static enum dr_rc audit(void *item, struct cancel *cancel, struct dr_err *err)
 {
     struct auditing *a = item;
     (void)cancel;
-    return store_audit(a->store, &a->unrecorded, err);
+    enum dr_rc rc = store_audit(a->store, &a->unrecorded, err);
+    return rc ? rc : store_count_unknown_trash(a->store, &a->trash_unknown, err);
 }
 
 /* The whole chain, with writers kept out. A catalog that is busy was not looked at, which is not a
@@ -56,7 +59,7 @@ static enum dr_rc audit(void *item, struct cancel *cancel, struct dr_err *err)
 static enum dr_rc look_at_catalog(struct job *j, struct dr_err *err)
 {
     struct facts *f = facts_of(j);
-    struct auditing a = {job_services(j)->store, 0};
+    struct auditing a = {.store = job_services(j)->store};
     struct dr_err found = {0};
     if (!a.store) {
         job_step_outcome(j, "skipped (not configured)");
@@ -68,9 +71,44 @@ static enum dr_rc look_at_catalog(struct job *j, struct dr_err *err)
     f->catalog = !rc ? FACTS_GOOD : rc == DR_E_LOCKED ? FACTS_UNKNOWN : FACTS_BAD;
     f->catalog_ms = dr_wall_ms();
     f->unrecorded = a.unrecorded;
+    f->trash_unknown = a.trash_unknown;
     (void)snprintf(f->catalog_why, sizeof f->catalog_why, "%s", rc ? found.msg : "");
     if (rc)
         dr_log_err(DR_LOG_ERROR, "health.catalog", &found, NULL);
+    return DR_OK;
+}
+
+struct walking {
+    struct store *store;
+    struct audit_state state;
+};
+
+static enum dr_rc walk_log(void *item, struct cancel *cancel, struct dr_err *err)
+{
+    struct walking *w = item;
+    (void)cancel;
+    return audit_verify(w->store, NULL, NULL, &w->state, err);
+}
+
+/* The audit log's chain, its signed head, and what the catalog witnesses of it. Only a record or a
+ * head that is not what it was is a finding: a log that is busy, or a disk that fails, is told. */
+static enum dr_rc look_at_audit(struct job *j, struct dr_err *err)
+{
+    struct facts *f = facts_of(j);
+    struct walking w = {.store = job_services(j)->store};
+    struct dr_err found = {0};
+    if (!w.store) {
+        job_step_outcome(j, "skipped (not configured)");
+        return DR_OK;
+    }
+    enum dr_rc rc = pool_run_long(job_services(j)->pool, walk_log, &w, job_cancel_token(j), &found);
+    if (rc == DR_E_CANCELLED || rc == DR_E_TIMEOUT)
+        return dr_fail(err, rc, "%s", found.msg);
+    f->audit = !rc ? FACTS_GOOD : rc == DR_E_INTEGRITY ? FACTS_BAD : FACTS_UNKNOWN;
+    f->audit_records = w.state.records;
+    (void)snprintf(f->audit_why, sizeof f->audit_why, "%s", rc ? found.msg : "");
+    if (rc)
+        dr_log_err(DR_LOG_ERROR, "health.audit", &found, NULL);
     return DR_OK;
 }
 
@@ -164,11 +202,9 @@ static unsigned result(struct job *j, struct dr_buf *map)
 }
 
 static const struct job_step steps[] = {
-    {"look", 30, 0, look, NULL},
-    {"catalog", 50, 0, look_at_catalog, NULL},
-    {"database", 15, 0, look_at_database, NULL},
-    {"judge", 5, 0, judge, NULL},
-    {0},
+    {"look", 30, 0, look, NULL},           {"catalog", 30, 0, look_at_catalog, NULL},
+    {"audit", 20, 0, look_at_audit, NULL}, {"database", 15, 0, look_at_database, NULL},
+    {"judge", 5, 0, judge, NULL},          {0},
 };
 
 const struct job_task task_health = {

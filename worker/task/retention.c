@@ -9,10 +9,15 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/wire/args.h"
+#include "common/wire/pack.h"
 #include "worker/core/pool.h"
 #include "worker/job/job.h"
 #include "worker/recovery/expiry.h"
+#include "worker/queue/told.h"
 #include "worker/task/tasks.h"
+#include "worker/watch/watch.h"
+
+enum { INFO_MAX = 16384 };
 
 struct retention {
     bool dry_run;
@@ -23,7 +28,7 @@ struct retention {
     struct expiry_done done;
     int64_t clock_ahead_ms;
     bool planned, applied, no_room; /* for a record, until something is purged */
-    size_t waiting_for_yes;
+    size_t waiting_for_yes;         /* of this plan: go only when somebody confirms it */
 };
 
 static enum dr_rc decode(const struct dr_args *args, void *state, struct dr_err *err)
@@ -70,6 +75,20 @@ static enum dr_rc read_terms(struct job *j, struct dr_err *err)
     return DR_OK;
 }
 
+/* What wants a confirmation and was not allowed by one; both lists have one order. */
+static size_t waiting(const struct retention *r)
+{
+    const struct retain_plan *p = r->view.plan;
+    size_t allowed = 0, count = 0;
+    for (size_t i = 0; i < p->count; i++) {
+        if (allowed < r->allowed.count && strcmp(r->view.items[i].id, r->allowed.ids[allowed]) == 0)
+            allowed++;
+        else
+            count += !p->verdicts[i].keep && p->verdicts[i].confirm;
+    }
+    return count;
+}
+
 static enum dr_rc make_plan(void *item, struct cancel *cancel, struct dr_err *err)
 {
     const struct work *w = item;
@@ -86,8 +105,7 @@ static enum dr_rc make_plan(void *item, struct cancel *cancel, struct dr_err *er
         dr_log_err(DR_LOG_WARN, "retention.plan_not_kept", &why, "plan", r->view.plan->hash, NULL);
     if (expiry_allowed(w->store, &r->terms, &r->view, r->confirmed, &r->allowed, err))
         return err->rc;
-    if (!r->confirmed[0])
-        r->waiting_for_yes = r->view.plan->given_up - r->allowed.count;
+    r->waiting_for_yes = waiting(r);
     return DR_OK;
 }
 
@@ -99,6 +117,75 @@ static void words(retain_mask m, char *out, size_t size)
         if (m & (retain_mask)1 << i)
             at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "",
                                    retain_word((enum retain_reason)i));
+}
+
+/* ---- what clients list ---- */
+
+static void pack_words(struct dr_buf *map, retain_mask m)
+{
+    size_t count = 0;
+    for (int r = 0; r < RETAIN_REASONS; r++)
+        count += (m >> r) & 1;
+    dr_pack_array(map, count);
+    for (int r = 0; r < RETAIN_REASONS; r++)
+        if ((m >> r) & 1)
+            dr_pack_text(map, retain_word((enum retain_reason)r));
+}
+
+static void pack_count(struct dr_buf *map, const char *key, uint64_t n)
+{
+    dr_pack_text(map, key);
+    dr_pack_uint(map, n);
+}
+
+/* `NAME=value` lines as a map of texts. */
+static void pack_policy(struct dr_buf *map, const char *text)
+{
+    char name[64], value[80];
+    size_t lines = 0;
+    for (const char *c = text; *c; c++)
+        lines += *c == '\n';
+    dr_pack_text(map, "policy");
+    dr_pack_map(map, lines);
+    for (const char *c = text, *end; (end = strchr(c, '\n')); c = end + 1) {
+        size_t key = strcspn(c, "=");
+        (void)snprintf(name, sizeof name, "%.*s", (int)key, c);
+        (void)snprintf(value, sizeof value, "%.*s", (int)(end - c - (ptrdiff_t)key - 1),
+                       c + key + 1);
+        dr_pack_pair(map, name, value);
+    }
+}
+
+/* Field `retention` of info: the policy, and what its last run came to. It is how health and the
+ * alerts of all workers know of a plan that waits. */
+static void tell(struct job *j)
+{
+    const struct retention *r = job_state(j);
+    const struct retain_plan *p = r->view.plan;
+    struct dr_buf b;
+    struct dr_err err = {0};
+    if (!job_services(j)->watch)
+        return;
+    dr_buf_init(&b, INFO_MAX);
+    dr_pack_map(&b, 12);
+    dr_pack_text(&b, "at");
+    dr_pack_int(&b, r->terms.now_ms);
+    dr_pack_pair(&b, "job", job_id(j));
+    pack_policy(&b, r->terms.policy_text);
+    dr_pack_pair(&b, "plan_hash", p->hash);
+    pack_count(&b, "kept", p->kept);
+    pack_count(&b, "given_up", p->given_up);
+    pack_count(&b, "waiting_for_yes", r->waiting_for_yes);
+    dr_pack_text(&b, "confirm");
+    pack_words(&b, r->waiting_for_yes ? p->confirm : 0);
+    pack_count(&b, "tombstoned", r->done.tombstoned.count);
+    pack_count(&b, "purged", r->done.purged.count);
+    pack_count(&b, "in_trash", r->done.waiting + r->done.held_count);
+    pack_count(&b, "freed_bytes", r->done.freed_bytes);
+    if (!b.failed &&
+        queue_tell_once(watch_queue(job_services(j)->watch), "retention", b.data, b.len, &err))
+        dr_log_err(DR_LOG_WARN, "retention.info", &err, NULL); /* the result says the same */
+    dr_buf_fini(&b);
 }
 
 static enum dr_rc judge_plan(struct job *j, struct dr_err *err)
@@ -114,8 +201,9 @@ static enum dr_rc judge_plan(struct job *j, struct dr_err *err)
                       r->clock_ahead_ms > 0 ? "ahead of" : "behind", r->terms.policy.clock_skew_s);
         return dr_err_reason(err, "clock");
     }
-    if (r->dry_run || !r->waiting_for_yes || r->allowed.count)
+    if (r->dry_run || r->confirmed[0] || !r->waiting_for_yes || r->allowed.count)
         return DR_OK;
+    tell(j);
     words(p->confirm, why, sizeof why);
     (void)dr_fail(err, DR_E_REFUSED,
                   "the plan would give up %zu of %zu backups and waits for a confirmation (%s): "
@@ -201,6 +289,8 @@ static enum dr_rc purge(struct job *j, struct dr_err *err)
         return err->rc;
     if (!r->dry_run && r->waiting_for_yes)
         job_mark_partial(j);
+    if (!r->dry_run)
+        tell(j);
     sum_up(j);
     return DR_OK;
 }
@@ -222,17 +312,6 @@ static void pack_verdicts(struct dr_buf *map, const struct expiry_view *v, bool 
     for (size_t i = 0; i < v->plan->count; i++)
         if (v->plan->verdicts[i].keep == keep)
             dr_pack_text(map, v->items[i].id);
-}
-
-static void pack_words(struct dr_buf *map, retain_mask m)
-{
-    size_t count = 0;
-    for (int r = 0; r < RETAIN_REASONS; r++)
-        count += (m >> r) & 1;
-    dr_pack_array(map, count);
-    for (int r = 0; r < RETAIN_REASONS; r++)
-        if ((m >> r) & 1)
-            dr_pack_text(map, retain_word((enum retain_reason)r));
 }
 
 static void pack_spared(struct dr_buf *map, const char *key, const struct expiry_spared *list,

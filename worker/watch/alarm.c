@@ -1,4 +1,6 @@
 /* Gates that are watched between health jobs. */
+#include <string.h>
+
 #include "common/clock.h"
 #include "worker/watch/alert.h"
 #include "worker/watch/gates.h"
@@ -15,6 +17,12 @@ static bool may_speak(const struct watch *w, const struct gate *g, int64_t now_m
     return g->measured || g->status != GATE_CRITICAL || now_ms - w->started_ms > GRACE_MS;
 }
 
+/* Of a store that cannot be read it can still be told that it was put back. */
+static bool is_seen(const struct facts *f, const struct gate *g)
+{
+    return !f->has_store || f->store.ok || strcmp(g->name, "catalog-head") == 0;
+}
+
 void watch_alarm(struct watch *w)
 {
     const struct facts *f = &w->facts;
@@ -22,12 +30,11 @@ void watch_alarm(struct watch *w)
     struct gates g;
     int64_t now_ms = dr_wall_ms();
     /* What drains stops its alerts before its watch, and has others that go on. */
-    if (!w->o.services->alerts || w->o.is_draining(w->o.arg) || !f->survey_ms ||
-        (f->has_store && !f->store.ok))
+    if (!w->o.services->alerts || w->o.is_draining(w->o.arg) || !f->survey_ms)
         return;
     gates_limits(&limits, w->o.services->config);
     gates_judge(f, &limits, now_ms, &g);
     for (unsigned i = 0; i < g.count; i++)
-        if (may_speak(w, &g.at[i], now_ms))
+        if (may_speak(w, &g.at[i], now_ms) && is_seen(f, &g.at[i]))
             alert_on_gate(w->o.services->alerts, &g.at[i]);
 }

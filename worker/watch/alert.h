@@ -42,9 +42,10 @@ void alert_clear(struct alerts *a, const char *rule, const char *subject, const 
 void alert_on_order(struct alerts *a, const struct dispatch_order *o);
 
 /* Raises and clears what health found: backup_missing, backup_stale, disk_low, schedule_late,
- * health_drop. */
+ * chain_broken, retention_waits, health_drop. */
 void alert_on_gates(struct alerts *a, const struct gates *g);
-/* One gate of them, without health_drop. */
+/* One gate of them: of what each worker looks at by itself, so without the chains that only a
+ * health job walks, and without health_drop. */
 struct gate;
 void alert_on_gate(struct alerts *a, const struct gate *g);
 

@@ -32,6 +32,13 @@ static void on_backup(struct alerts *a, const char *kind, const struct gate *g)
     say(a, bad && g->measured, "backup_stale", kind, g);
 }
 
+/* What was not looked at is neither broken nor whole. */
+static void on_chain(struct alerts *a, const struct gate *at)
+{
+    if (at->measured || at->status == GATE_CRITICAL)
+        say(a, at->status == GATE_CRITICAL, "chain_broken", at->name, at);
+}
+
 void alert_on_gate(struct alerts *a, const struct gate *at)
 {
     if (dr_starts(at->name, "backup-"))
@@ -40,6 +47,10 @@ void alert_on_gate(struct alerts *a, const struct gate *at)
         say(a, at->status > GATE_OK, "disk_low", at->name, at);
     else if (strcmp(at->name, "schedules") == 0)
         say(a, at->status > GATE_OK, "schedule_late", at->name, at);
+    else if (strcmp(at->name, "catalog-head") == 0)
+        on_chain(a, at);
+    else if (strcmp(at->name, "retention") == 0 && at->measured)
+        say(a, at->status > GATE_OK, "retention_waits", at->name, at);
 }
 
 void alert_on_gates(struct alerts *a, const struct gates *g)
@@ -50,6 +61,8 @@ void alert_on_gates(struct alerts *a, const struct gates *g)
         if (!worst || at->status > worst->status)
             worst = at;
         alert_on_gate(a, at);
+        if (strcmp(at->name, "catalog") == 0 || strcmp(at->name, "audit") == 0)
+            on_chain(a, at);
     }
     if (worst && g->status > GATE_OK)
         say(a, true, "health_drop", "health", worst);

@@ -17,7 +17,7 @@ void facts_configure(struct facts *f, const struct dr_config *c)
     f->allow_unsigned = dr_config_bool(c, "DR_ALLOW_UNSIGNED");
     f->has_offsite = provider[0] && strcmp(provider, "none") != 0;
     f->database = f->has_database ? FACTS_UNKNOWN : FACTS_NOT_CONFIGURED;
-    f->catalog = f->has_store ? FACTS_UNKNOWN : FACTS_NOT_CONFIGURED;
+    f->catalog = f->audit = f->store.head = f->has_store ? FACTS_UNKNOWN : FACTS_NOT_CONFIGURED;
 }
 
 /* Since when the message that is next in line waits: its own word where it has one that is in the

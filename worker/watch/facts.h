@@ -43,6 +43,8 @@ struct facts_disk {
     uint64_t free_inodes, inodes, reserve_inodes; /* inodes 0: that file system has no count */
 };
 
+enum facts_found { FACTS_NOT_CONFIGURED, FACTS_UNKNOWN, FACTS_GOOD, FACTS_BAD };
+
 struct facts_store {
     int64_t at_ms; /* 0: never looked */
     bool ok;
@@ -53,14 +55,19 @@ struct facts_store {
     struct facts_drill drills[FACTS_DRILLS];
     unsigned drill_count;
     uint64_t head_seq;
+    char head_sha256[65];
+    /* The head that Redis had seen before the disk was looked at, and what it says of the disk's.
+     * seen_seq 0: none. */
+    uint64_t seen_seq;
+    char seen_sha256[65];
+    enum facts_found head;
+    char head_why[FACTS_WHY];
     unsigned key_slots, key_slots_proven;
     unsigned open_runs;
     int64_t open_run_ms; /* last record of the open run that is silent the longest; 0: none */
     struct facts_disk disk;
     int64_t head_mtime_ns, listed_ms; /* when the catalog was read last, and of what age it was */
 };
-
-enum facts_found { FACTS_NOT_CONFIGURED, FACTS_UNKNOWN, FACTS_GOOD, FACTS_BAD };
 
 struct facts {
     /* queue */
@@ -71,10 +78,11 @@ struct facts {
     bool has_store;
     struct facts_store store;
     /* what only `health` looks at */
-    enum facts_found catalog, database;
+    enum facts_found catalog, audit, database;
     int64_t catalog_ms;
-    char catalog_why[FACTS_WHY], database_why[FACTS_WHY];
-    unsigned unrecorded;
+    char catalog_why[FACTS_WHY], audit_why[FACTS_WHY], database_why[FACTS_WHY];
+    unsigned unrecorded, trash_unknown; /* folders of backups/ and trash/ without a record */
+    uint64_t audit_records;
     /* configuration */
     bool has_database, has_files, has_config_files, allow_unsigned, has_keys, has_offsite;
     char schedule[72]; /* hash of our own schedule, as in wk:<wid>; "": unknown */
@@ -83,8 +91,8 @@ struct facts {
 void facts_configure(struct facts *f, const struct dr_config *c);
 /* Takes a new survey; what waits next keeps its time where it is the same message as before. */
 void facts_take_survey(struct facts *f, const struct survey *s, int64_t now_ms);
-/* Backups, keys, open runs, disk. was: what stands in f from the last look; the catalog is read
- * again only when its head changed, or after five minutes. Blocking. */
+/* Backups, keys, open runs, disk, the head against f->seen_*. was: what stands in f from the last
+ * look; the catalog is read again only when its head changed, or after five minutes. Blocking. */
 void facts_look_at_store(struct store *s, const struct dr_config *c, struct facts_store *f);
 /* A full backup holds what backups of the other kinds hold. kind NULL: all. */
 bool facts_holds(const struct facts_series *s, const char *kind);

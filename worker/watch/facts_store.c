@@ -1,5 +1,6 @@
 /* Facts of the store: what lies in BACKUP_DIRECTORY and around it. Blocking, for pool threads. */
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/str.h"
 #include "worker/backup/disk.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/space.h"
@@ -173,9 +175,40 @@ static enum dr_rc look_at_backups(struct store *s, struct facts_store *f, struct
         return err->rc;
     store_head(s, &head);
     f->head_seq = head.seq;
+    dr_hex(head.sha256, sizeof head.sha256, f->head_sha256);
     f->head_mtime_ns = head_ns;
     f->listed_ms = now_ms;
     return DR_OK;
+}
+
+static void head_is(struct facts_store *f, enum facts_found found, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void head_is(struct facts_store *f, enum facts_found found, const char *fmt, ...)
+{
+    va_list ap;
+    f->head = found;
+    va_start(ap, fmt);
+    (void)vsnprintf(f->head_why, sizeof f->head_why, fmt, ap);
+    va_end(ap);
+}
+
+/* Redis is told of a head when it lies on disk. So what Redis had seen before we looked lies there,
+ * or something newer, whoever writes meanwhile; unless the store was put back. */
+static void hold_head(struct facts_store *f, const struct dr_err *err)
+{
+    unsigned long long seen = f->seen_seq, here = f->head_seq;
+    if (strcmp(err->reason, "head-rollback") == 0)
+        head_is(f, FACTS_BAD, "%s", err->msg);
+    else if (!f->ok)
+        head_is(f, FACTS_UNKNOWN, "the store cannot be read");
+    else if (!seen)
+        head_is(f, FACTS_NOT_CONFIGURED, "Redis has seen none yet");
+    else if (here < seen)
+        head_is(f, FACTS_BAD, "Redis has seen record %llu, the catalog ends at %llu", seen, here);
+    else if (here == seen && strcmp(f->head_sha256, f->seen_sha256) != 0)
+        head_is(f, FACTS_BAD, "record %llu is another one than Redis has seen", here);
+    else
+        head_is(f, FACTS_GOOD, "record %llu; Redis has seen none that is newer", here);
 }
 
 void facts_look_at_store(struct store *s, const struct dr_config *c, struct facts_store *f)
@@ -185,5 +218,6 @@ void facts_look_at_store(struct store *s, const struct dr_config *c, struct fact
     bool ok = !look_at_backups(s, f, &err) && !look_at_runs(s, f, &err);
     (void)snprintf(f->why, sizeof f->why, "%s", ok ? "" : err.msg);
     f->ok = ok;
+    hold_head(f, &err);
     f->at_ms = dr_wall_ms();
 }

@@ -161,6 +161,25 @@ static void judge_offsite(const struct facts *f, struct gates *g)
         gate_is(at, GATE_WARNING, "an off-site store is named, but this version copies nothing");
 }
 
+static void judge_retention(const struct facts *f, struct gates *g)
+{
+    struct gate *at = gate_add(g, "retention", 1);
+    const struct survey *s = &f->survey;
+    if (!f->has_store || !s->retention_ms) {
+        gate_is(at, GATE_NOT_CONFIGURED, "%s",
+                f->has_store ? "Redis knows of no run" : "BACKUP_DIRECTORY is not set");
+        return;
+    }
+    gate_measure(at, (int64_t)s->retention_waits, 0, "backups");
+    if (s->retention_waits)
+        gate_is(at, GATE_WARNING,
+                "%llu backups are given up when somebody confirms it: drproducer retention --plan "
+                "%s",
+                (unsigned long long)s->retention_waits, s->retention_plan);
+    else
+        gate_is(at, GATE_OK, "its last run waits for nobody");
+}
+
 static void judge_all(struct gates *g)
 {
     unsigned weights = 0, earned = 0;
@@ -192,5 +211,6 @@ void gates_judge(const struct facts *f, const struct gate_limits *l, int64_t now
     judge_schedules(f, l, out);
     judge_workers(f, out);
     judge_orders(f, out);
+    judge_retention(f, out);
     judge_all(out);
 }

@@ -192,15 +192,56 @@ static void judge_catalog(const struct facts *f, struct gates *g)
         gate_is(at, GATE_CRITICAL, "%s", f->catalog_why);
         break;
     case FACTS_GOOD:
-        gate_measure(at, f->unrecorded, 0, "backups");
-        if (f->unrecorded)
+        gate_measure(at, (int64_t)f->unrecorded + f->trash_unknown, 0, "backups");
+        if (f->unrecorded && f->trash_unknown)
+            gate_is(at, GATE_WARNING, "%u in backups/ and %u in trash/ have no record",
+                    f->unrecorded, f->trash_unknown);
+        else if (f->unrecorded)
             gate_is(at, GATE_WARNING, "%u backups lie in the store without a record",
                     f->unrecorded);
+        else if (f->trash_unknown)
+            gate_is(at, GATE_WARNING,
+                    "%u in trash/ have no record: nothing purges them, look and remove them",
+                    f->trash_unknown);
         else
             gate_is(at, GATE_OK, "the chain of %llu records is intact",
                     (unsigned long long)f->store.head_seq);
         break;
     }
+}
+
+/* A chain that nobody could look at is neither whole nor broken. */
+static void judge_audit(const struct facts *f, struct gates *g)
+{
+    struct gate *at = gate_add(g, "audit", WEIGHT_PROOF);
+    if (f->audit == FACTS_NOT_CONFIGURED)
+        gate_is(at, GATE_NOT_CONFIGURED, "BACKUP_DIRECTORY is not set");
+    else if (f->audit == FACTS_UNKNOWN)
+        gate_is(at, GATE_WARNING, "its chain was not looked at%s%s", f->audit_why[0] ? ": " : "",
+                f->audit_why);
+    else
+        gate_measure(at, (int64_t)f->audit_records, 0, "records");
+    if (f->audit == FACTS_BAD)
+        gate_is(at, GATE_CRITICAL, "%s", f->audit_why);
+    if (f->audit == FACTS_GOOD)
+        gate_is(at, GATE_OK, "the chain of %llu records is intact, its head signed",
+                (unsigned long long)f->audit_records);
+}
+
+static void judge_head(const struct facts *f, struct gates *g)
+{
+    static const enum gate_status means[] = {GATE_NOT_CONFIGURED, GATE_WARNING, GATE_OK,
+                                             GATE_CRITICAL};
+    struct gate *at = gate_add(g, "catalog-head", WEIGHT_PROOF);
+    const struct facts_store *s = &f->store;
+    if (!f->has_store) {
+        gate_is(at, GATE_NOT_CONFIGURED, "BACKUP_DIRECTORY is not set");
+        return;
+    }
+    if (s->head == FACTS_GOOD || s->head == FACTS_BAD)
+        gate_measure(at, (int64_t)s->head_seq, (int64_t)s->seen_seq, "records");
+    gate_is(at, means[s->head], "%s%s", s->head_why,
+            s->head == FACTS_BAD ? ": the store was put back" : "");
 }
 
 static void judge_room(const struct facts *f, bool inodes, struct gates *g)
@@ -278,6 +319,8 @@ void gates_judge_store(const struct facts *f, const struct gate_limits *l, int64
     judge_proof(f, l, now_ms, out);
     judge_drill(f, l, now_ms, out);
     judge_catalog(f, out);
+    judge_audit(f, out);
+    judge_head(f, out);
     judge_room(f, false, out);
     judge_room(f, true, out);
     judge_keys(f, out);

@@ -193,6 +193,15 @@ void metrics_write_store(const struct facts *f, const struct dr_config *c, struc
     if (f->catalog == FACTS_GOOD || f->catalog == FACTS_BAD)
         gauge(b, "drworker_catalog_intact", "1: the last audit found the whole chain intact.",
               f->catalog == FACTS_GOOD);
+    if (f->audit == FACTS_GOOD || f->audit == FACTS_BAD) {
+        gauge(b, "drworker_audit_intact", "1: the last walk found the whole audit log intact.",
+              f->audit == FACTS_GOOD);
+        gauge(b, "drworker_audit_records", "Its records at that walk.", f->audit_records);
+    }
+    if (s->head == FACTS_GOOD || s->head == FACTS_BAD)
+        gauge(b, "drworker_catalog_head_current",
+              "0: Redis, or this worker, has seen a newer head, or another one.",
+              s->head == FACTS_GOOD);
     gauge(b, "drworker_key_slots", "Slots of the keyring.", s->key_slots);
     gauge(b, "drworker_key_slots_proven", "Of them known to open it.", s->key_slots_proven);
     gauge(b, "drworker_recoveries_open", "Recoveries whose journal is open.", s->open_runs);

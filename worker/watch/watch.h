@@ -44,7 +44,7 @@ struct queue *watch_queue(struct watch *w);
 void watch_judged(struct watch *w, const struct gates *g);
 
 /* Raises and clears what follows from the facts as they stand: backup_stale, backup_missing,
- * disk_low, schedule_late. Nothing without alerts. */
+ * disk_low, schedule_late, chain_broken (catalog-head), retention_waits. Nothing without alerts. */
 void watch_alarm(struct watch *w);
 
 extern const struct httpd_route watch_routes[]; /* arg: the watch */

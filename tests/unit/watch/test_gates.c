@@ -29,7 +29,8 @@ static int well(void **state)
     (void)state;
     memset(&f, 0, sizeof f);
     f.has_store = f.has_database = f.has_files = f.has_config_files = f.has_keys = true;
-    f.catalog = f.database = FACTS_GOOD;
+    f.catalog = f.audit = f.database = f.store.head = FACTS_GOOD;
+    f.survey.retention_ms = NOW;
     f.survey_ms = NOW;
     f.survey.now_ms = NOW;
     f.survey.worker_count = 2;
@@ -213,6 +214,78 @@ static void case_catalog(void **state)
     IS("catalog", GATE_NOT_CONFIGURED);
 }
 
+static const struct gate *found(const char *name)
+{
+    for (unsigned i = 0; i < g.count; i++)
+        if (strcmp(g.at[i].name, name) == 0)
+            return &g.at[i];
+    fail_msg("no gate %s", name);
+    return NULL;
+}
+
+/* Folders that nothing will ever purge. */
+static void case_trash(void **state)
+{
+    (void)state;
+    f.trash_unknown = 2;
+    IS("catalog", GATE_WARNING);
+    assert_int_equal(found("catalog")->value, 2);
+    assert_non_null(strstr(found("catalog")->detail, "2 in trash/"));
+    f.unrecorded = 1;
+    IS("catalog", GATE_WARNING);
+    assert_int_equal(found("catalog")->value, 3);
+}
+
+static void case_audit(void **state)
+{
+    (void)state;
+    f.audit_records = 7;
+    IS("audit", GATE_OK);
+    assert_int_equal(found("audit")->value, 7);
+    f.audit = FACTS_BAD;
+    (void)snprintf(f.audit_why, sizeof f.audit_why, "audit: record 3 does not follow");
+    IS("audit", GATE_CRITICAL);
+    assert_string_equal(found("audit")->detail, f.audit_why);
+    assert_int_equal(g.status, GATE_CRITICAL);
+    f.audit = FACTS_UNKNOWN; /* busy, or a disk that fails: no finding */
+    IS("audit", GATE_WARNING);
+    assert_false(found("audit")->measured);
+    f.audit = FACTS_NOT_CONFIGURED;
+    IS("audit", GATE_NOT_CONFIGURED);
+}
+
+static void case_catalog_head(void **state)
+{
+    (void)state;
+    f.store.head_seq = 5;
+    f.store.seen_seq = 9;
+    f.store.head = FACTS_BAD;
+    IS("catalog-head", GATE_CRITICAL);
+    assert_int_equal(found("catalog-head")->value, 5);
+    assert_int_equal(found("catalog-head")->limit, 9);
+    assert_int_equal(g.status, GATE_CRITICAL);
+    f.store.head = FACTS_UNKNOWN;
+    IS("catalog-head", GATE_WARNING);
+    f.store.head = FACTS_NOT_CONFIGURED; /* Redis was emptied */
+    IS("catalog-head", GATE_NOT_CONFIGURED);
+    f.store.head = FACTS_BAD;
+    f.has_store = false;
+    IS("catalog-head", GATE_NOT_CONFIGURED);
+}
+
+static void case_retention(void **state)
+{
+    (void)state;
+    IS("retention", GATE_OK);
+    f.survey.retention_waits = 3;
+    (void)snprintf(f.survey.retention_plan, sizeof f.survey.retention_plan, "abc");
+    IS("retention", GATE_WARNING);
+    assert_int_equal(found("retention")->value, 3);
+    assert_non_null(strstr(found("retention")->detail, "drproducer retention --plan abc"));
+    f.survey.retention_ms = 0;
+    IS("retention", GATE_NOT_CONFIGURED);
+}
+
 static void case_room(void **state)
 {
     (void)state;
@@ -324,7 +397,7 @@ static void case_runs(void **state)
 static void case_status_and_score(void **state)
 {
     (void)state;
-    f.store.key_slots_proven = 1; /* weight 2 of 30: half of it is lost */
+    f.store.key_slots_proven = 1; /* weight 2 of 37: half of it is lost */
     (void)judge("key-slots");
     assert_int_equal(g.status, GATE_WARNING);
     unsigned weights = 0;
@@ -362,6 +435,10 @@ int main(void)
         cmocka_unit_test_setup(case_proof, well),
         cmocka_unit_test_setup(case_drill, well),
         cmocka_unit_test_setup(case_catalog, well),
+        cmocka_unit_test_setup(case_trash, well),
+        cmocka_unit_test_setup(case_audit, well),
+        cmocka_unit_test_setup(case_catalog_head, well),
+        cmocka_unit_test_setup(case_retention, well),
         cmocka_unit_test_setup(case_room, well),
         cmocka_unit_test_setup(case_database, well),
         cmocka_unit_test_setup(case_clock, well),
