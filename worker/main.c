@@ -137,6 +137,12 @@ static void on_order(void *arg, const struct dispatch_order *o)
     tell_head(w, &w->audit.catalog);
 }
 
+static void on_poison(void *arg, const char *lane, const void *raw, size_t len)
+{
+    struct worker *w = arg;
+    alert_on_poison(w->alerts, lane, raw, len);
+}
+
 static void on_other_head(void *arg, uint64_t seq, const char *sha256_hex)
 {
     struct worker *w = arg;
@@ -223,6 +229,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
         .journals = &w->services,
         .on_order = on_order,
         .on_other_head = on_other_head,
+        .on_poison = on_poison,
         .on_end = on_end,
         .on_drained = on_drained,
         .arg = w};

@@ -237,7 +237,43 @@ def case_every_rule_fires_and_recovers(c):
                 [("firing", "firing"), ("resolved", "resolved")]
             mails = [m for m in mail.mails if f"rule      {rule}\r\n" in m["text"].replace("\n", "\r\n").replace("\r\r", "\r")]
             assert [m["subject"] for m in mails] == [f"[dr] FIRING: {summary}", "[dr] RESOLVED: over"], mails
-        assert len(RULES) == 11
+        assert len(RULES) == 12
+
+
+def given_up(c, lane, jid, point, **args):
+    """A message whose workers die at that point, each of them, until it is dead."""
+    c.push(lane, {"id": jid, "t": lane, "a": args})
+    for _ in range(10):
+        w = c.worker(wait_up=False, DR_FAULT=f"{point}:kill", DR_LEASE_MS="500")
+        wait(lambda: w.poll() is not None or c.state(jid) == "dead")
+        if c.state(jid) == "dead":
+            break
+    assert c.state(jid) == "dead" and {d["reason"] for d in c.dead()} == {"poison"}
+    wait(lambda: settled(c))  # whoever gave it up tells it
+    c.kill(w)
+
+
+def case_a_message_that_kills_its_workers(c):
+    """Given up, it is an alert of what it was about, once, and over when such a job ends well."""
+    failing_backups(c)
+    with sinks(c) as (hook, mail):
+        given_up(c, "backup", "b1", "backup.prepare.intent", kind="files")
+        given_up(c, "retention", "r1", "retention.plan.intent")
+        given_up(c, "retention", "r2", "retention.plan.intent")
+        w = c.worker(DR_HTTP_LISTEN="127.0.0.1:0")
+        wait(lambda: settled(c))
+        fired = [(n["rule"], n["subject"], n["state"], n["severity"]) for n in hook.notices()]
+        assert sorted(fired) == [("backup_failed", "files", "firing", "critical"),
+                                 ("job_failed", "retention", "firing", "warning")], fired
+        first = next(n for n in hook.notices() if n["rule"] == "backup_failed")
+        assert "workers died" in first["summary"] and "job b1" in first["details"], first
+        where = wait(lambda: listening(w))
+        wait(lambda: scrape(where)("drworker_queue_given_up_total") == 3)
+        c.backup("files")
+        c.order("retention", "r3")
+        wait(lambda: len(hook.notices()) == 4 and settled(c))
+        assert [(n["subject"], n["state"], n["count"]) for n in hook.notices()[2:]] == \
+            [("files", "resolved", 1), ("retention", "resolved", 2)]
 
 
 def case_worse_is_news_and_a_reminder_comes(c):

@@ -387,6 +387,7 @@ def answers(s):
     b.r.hset("{dr}:deliv", "mid", 1)
     score = b.r.zscore("{dr}:lease:noop", t2)
     yield "over the limit", s.run("reap1", REAP1, [t2, int(score), "mid", 1, "info"]), ["DEAD", 2]
+    yield "which is counted", b.r.hmget("{dr}:stat", "dead", "poison"), [b"1", b"1"]
     yield "lost of an ended job", s.run("lost", *b.calls()["lost"])[0], "STALE"
     b = Bench(s)
     yield "beat", s.run("beat", BEAT, ["w", 1000, 4000, 0, b.ticket])[1], b"o"

@@ -98,6 +98,8 @@ static bool check_message(struct delivery *x)
         x->refusal.record = true;
         (void)dr_fail(&err, DR_E_INVALID, "its workers died too often");
         (void)dr_err_reason(&err, "poison");
+        if (d->o.on_poison)
+            d->o.on_poison(d->o.arg, ctx.lane, x->message.raw, x->message.len);
     } else if (dr_envelope_check(&ctx, x->message.raw, x->message.len, &x->envelope, &x->refusal,
                                  &err) == DR_OK) {
         x->held.jid = x->envelope->id;

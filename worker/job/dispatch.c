@@ -79,6 +79,13 @@ static void on_other_head(void *arg, uint64_t seq, const char *sha256_hex)
         d->o.on_other_head(d->o.arg, seq, sha256_hex);
 }
 
+static void on_poison(void *arg, const char *lane, const void *raw, size_t len)
+{
+    const struct dispatch *d = arg;
+    if (d->o.on_poison)
+        d->o.on_poison(d->o.arg, lane, raw, len);
+}
+
 static unsigned poison_limit(void *arg, const char *lane, const char *mid)
 {
     const struct dispatch *d = arg;
@@ -128,6 +135,7 @@ enum dr_rc dispatch_new(const struct dispatch_options *o, struct dispatch **out,
                                      .on_other_head = on_other_head,
                                      .on_stop = on_stop,
                                      .poison_limit = poison_limit,
+                                     .on_poison = on_poison,
                                      .arg = d};
     if (queue_new(&qo, &d->queue, err)) {
         dispatch_free(d);

@@ -69,6 +69,9 @@ struct dispatch_options {
      * in the delivery's fiber, so it may wait. NULL is allowed. */
     void (*on_order)(void *arg, const struct dispatch_order *o);
     void (*on_other_head)(void *arg, uint64_t seq, const char *sha256_hex);
+    /* A message, as it came, was given up: too many workers died over it. Must not wait. NULL is
+     * allowed. */
+    void (*on_poison)(void *arg, const char *lane, const void *raw, size_t len);
     void (*on_drained)(
         void *arg); /* nothing runs any more, everything is reported or handed back */
     void *arg;

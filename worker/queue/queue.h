@@ -40,8 +40,10 @@ struct queue_options {
     void (*on_other_head)(void *arg, uint64_t seq, const char *sha256_hex);
     /* A held ticket was cancelled (CANCELLED) or belongs to another delivery (STALE). */
     void (*on_stop)(void *arg, void *holder, enum dr_rc why);
-    /* Deliveries that may be lost before a message is poison; 0: unlimited. */
+    /* Deliveries that may be lost before a message is poison (0: unlimited) and given up (NULL is
+     * allowed; the bytes are borrowed). */
     unsigned (*poison_limit)(void *arg, const char *lane, const char *mid);
+    void (*on_poison)(void *arg, const char *lane, const void *raw, size_t len);
     void *arg;
 };
 
@@ -126,10 +128,8 @@ enum dr_rc queue_wait_up(struct queue *q, struct dr_err *err);
 enum dr_rc queue_claim(struct queue *q, const char *lane, unsigned max, struct queue_message *out,
                        unsigned *count, int64_t *wait_ms, bool *paused, struct dr_err *err);
 void queue_message_fini(struct queue_message *m);
-
 void queue_hold(struct queue *q, struct queue_held *h);
 void queue_unhold(struct queue *q, struct queue_held *h);
-
 /* *n: attempts so far with this one; *nbf_ms for NOT_YET. */
 enum dr_rc queue_start_job(struct queue *q, struct queue_held *h, const struct queue_start *s,
                            enum queue_started *out, unsigned *n, struct dr_err *err);

@@ -119,6 +119,8 @@ static void reap_one(struct queue *q, struct script_call *c, struct expired *e)
         dr_log(DR_LOG_WARN, "queue.reaped", "lane", e->lane, "ticket", e->ticket, "wid", e->wid,
                "to", dead ? "dead" : "queue", NULL);
         tell_record(q, c, e, dead);
+        if (dead && q->o.on_poison)
+            q->o.on_poison(q->o.arg, e->lane, e->raw, e->len);
     }
     freeReplyObject(r);
     dr_buf_fini(&info);

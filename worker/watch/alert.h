@@ -41,6 +41,10 @@ void alert_clear(struct alerts *a, const char *rule, const char *subject, const 
  */
 void alert_on_order(struct alerts *a, const struct dispatch_order *o);
 
+/* For dispatch_options.on_poison: the alert of a job that failed, cleared like it. Never waits; a
+ * message that cannot be read says nothing of what it was about, and raises nothing. */
+void alert_on_poison(struct alerts *a, const char *lane, const void *raw, size_t len);
+
 /* Raises and clears what health found: backup_missing, backup_stale, disk_low, schedule_late,
  * chain_broken, retention_waits, health_drop. */
 void alert_on_gates(struct alerts *a, const struct gates *g);

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/wire/args.h"
+#include "common/wire/envelope.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 #include "worker/recovery/procedures.h"
@@ -24,26 +26,29 @@ static const struct end_rule {
     {"test-recovery", "recovery_failed", "procedure_id", "all procedures", "recovery test", false},
     {"verify", "verify_failed", NULL, "store", "verification", true},
     {"sync", "sync_failed", NULL, "offsite", "synchronisation", true},
+    {"retention", "job_failed", NULL, "retention", "job", false},
+    {"health", "job_failed", NULL, "health", "job", false},
+    {"log-cleanup", "job_failed", NULL, "log-cleanup", "job", false},
 };
 
 /* A plan proves and changes nothing: it says nothing of what was tried. */
-static bool is_plan(const struct dispatch_order *o)
+static bool is_plan(const char *lane, const struct dr_args *args)
 {
-    const char *lane = o->task->type;
     if (strcmp(lane, "test-recovery") == 0) {
-        const char *level = dr_args_str(o->args, "level");
+        const char *level = dr_args_str(args, "level");
         return level && strcmp(level, "plan") == 0;
     }
-    return (strcmp(lane, "execute") == 0 || strcmp(lane, "sync") == 0) &&
-           dr_args_bool(o->args, "dry_run");
+    return (strcmp(lane, "execute") == 0 || strcmp(lane, "sync") == 0 ||
+            strcmp(lane, "retention") == 0) &&
+           dr_args_bool(args, "dry_run");
 }
 
-static const struct end_rule *rule_of(const struct dispatch_order *o)
+static const struct end_rule *rule_of(const char *lane, const struct dr_args *args)
 {
-    if (o->verdict != DISPATCH_ENDED || is_plan(o))
+    if (is_plan(lane, args))
         return NULL;
     for (size_t i = 0; i < sizeof end_rules / sizeof end_rules[0]; i++)
-        if (strcmp(end_rules[i].lane, o->task->type) == 0)
+        if (strcmp(end_rules[i].lane, lane) == 0)
             return &end_rules[i];
     return NULL;
 }
@@ -62,13 +67,13 @@ static bool is_bad(const struct end_rule *r, const char *outcome)
 
 /* A drill, and a copy beside live, have subjects of their own: they do not clear a recovery that
  * failed. */
-static void name_subject(const struct end_rule *r, const struct dispatch_order *o,
+static void name_subject(const struct end_rule *r, const struct dr_args *args,
                          char out[SUBJECT_MAX])
 {
-    const char *arg = r->subject_arg ? dr_args_str(o->args, r->subject_arg) : NULL, *of = "";
+    const char *arg = r->subject_arg ? dr_args_str(args, r->subject_arg) : NULL, *of = "";
     if (strcmp(r->lane, "test-recovery") == 0)
         of = "test of ";
-    else if (strcmp(r->lane, "execute") == 0 && dr_args_bool(o->args, "no_swap"))
+    else if (strcmp(r->lane, "execute") == 0 && dr_args_bool(args, "no_swap"))
         of = "copy by ";
     (void)snprintf(out, SUBJECT_MAX, "%s%s", of, arg ? arg : r->subject);
 }
@@ -127,7 +132,8 @@ static void clear_each_test(struct alerts *a, const char *details)
 void alert_on_order(struct alerts *a, const struct dispatch_order *o)
 {
     char subject[SUBJECT_MAX], summary[SUMMARY_MAX], details[DETAILS_MAX];
-    const struct end_rule *r = a ? rule_of(o) : NULL;
+    const struct end_rule *r =
+        a && o->verdict == DISPATCH_ENDED ? rule_of(o->task->type, o->args) : NULL;
     if (!r)
         return;
     bool good = is_good(o->outcome);
@@ -135,7 +141,7 @@ void alert_on_order(struct alerts *a, const struct dispatch_order *o)
         return;
     if (good && strcmp(r->lane, "verify") == 0 && damage_stands(a))
         return;
-    name_subject(r, o, subject);
+    name_subject(r, o->args, subject);
     (void)snprintf(summary, sizeof summary, "%s (%s): %s", r->noun, subject,
                    good ? "works again" : o->outcome);
     (void)snprintf(details, sizeof details, "job %s%s%s%s%s", o->job_id, good ? "" : ": ",
@@ -149,4 +155,29 @@ void alert_on_order(struct alerts *a, const struct dispatch_order *o)
     alert_decide(a, &what);
     if (good && strcmp(r->lane, "test-recovery") == 0 && !dr_args_str(o->args, "procedure_id"))
         clear_each_test(a, details);
+}
+
+void alert_on_poison(struct alerts *a, const char *lane, const void *raw, size_t len)
+{
+    char subject[SUBJECT_MAX], summary[SUMMARY_MAX], details[DETAILS_MAX];
+    struct dr_envelope *e = NULL;
+    struct dr_refusal refusal;
+    struct dr_err err = {0};
+    const struct dr_envelope_ctx ctx = {.ns = a ? a->services->ns : "",
+                                        .lane = lane,
+                                        .accepted = true, /* it was: workers died over it */
+                                        .now_ms = dr_wall_ms()};
+    if (!a || dr_envelope_check(&ctx, raw, len, &e, &refusal, &err))
+        return;
+    const struct end_rule *r = rule_of(lane, e->args);
+    if (r) {
+        name_subject(r, e->args, subject);
+        (void)snprintf(summary, sizeof summary, "%s (%s): given up, its workers died", r->noun,
+                       subject);
+        (void)snprintf(details, sizeof details,
+                       "job %s: %u deliveries ended with their worker; it is in the dead letters",
+                       e->id, e->lane->lost_allowed + 1);
+        alert_raise(a, r->rule, subject, NULL, summary, details);
+    }
+    dr_envelope_free(e);
 }

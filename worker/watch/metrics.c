@@ -138,6 +138,14 @@ static void tell_lanes(const struct facts *f, struct dr_buf *b, int64_t now_ms)
                         f->survey.lanes[n].lane, NULL);
 }
 
+static uint64_t counted(const struct survey *s, const char *name)
+{
+    for (unsigned i = 0; i < s->counter_count; i++)
+        if (strcmp(s->counters[i].name, name) == 0)
+            return s->counters[i].value;
+    return 0;
+}
+
 static void tell_queue(const struct facts *f, struct dr_buf *b, int64_t now_ms)
 {
     const struct survey *s = &f->survey;
@@ -149,6 +157,9 @@ static void tell_queue(const struct facts *f, struct dr_buf *b, int64_t now_ms)
     for (unsigned i = 0; i < s->counter_count; i++)
         exposition_uint(b, "drworker_queue_events_total", s->counters[i].value, "event",
                         s->counters[i].name, NULL);
+    counter(b, "drworker_queue_given_up_total",
+            "Messages given up after their workers died, counted by Redis for all workers.",
+            counted(s, "poison"));
     gauge(b, "drworker_dead_letters", "Messages in the dead letters.", s->dead);
     gauge(b, "drworker_workers_alive", "Workers that beat.", s->worker_count);
     gauge_real(b, "drworker_redis_clock_offset_seconds", "Redis' clock less the worker's.",

@@ -50,4 +50,5 @@ end
 redis.call('XADD', KEYS[9], 'MAXLEN', '~', '10000', '*', 'e', 'end', 'j', ARGV[5], 'lane', ARGV[3],
   'at', at, 'st', 'dead', 'outcome', ARGV[11])
 redis.call('HINCRBY', KEYS[10], 'dead', 1)
+if ARGV[11] == 'poison' then redis.call('HINCRBY', KEYS[10], 'poison', 1) end
 return {'OK', #cut}

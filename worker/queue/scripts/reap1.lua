@@ -30,6 +30,7 @@ if limit > 0 and count > limit then
   redis.call('HSET', KEYS[8], ARGV[1], ARGV[5])
   redis.call('HDEL', KEYS[4], ARGV[3])
   redis.call('HINCRBY', KEYS[9], 'dead', 1)
+  redis.call('HINCRBY', KEYS[9], 'poison', 1)
   return {'DEAD', count}
 end
 redis.call('HSET', KEYS[4], ARGV[3], count)
