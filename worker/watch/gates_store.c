@@ -4,7 +4,7 @@
 
 #include "worker/watch/gates_internal.h"
 
-enum { WEIGHT_BACKUP = 4, WEIGHT_PROOF = 3, PERCENT = 100 };
+enum { WEIGHT_BACKUP = 4, WEIGHT_PROOF = 3 };
 
 /* What is kept of one kind, over all its series. */
 struct kind {
@@ -262,7 +262,7 @@ static void judge_room(const struct facts *f, bool inodes, struct gates *g)
             : free_now / 2 < reserve ? GATE_WARNING
                                      : GATE_OK,
             "%.1f %% free, %.1f %% are kept for recovery%s",
-            (double)free_now / (double)total * PERCENT, (double)reserve / (double)total * PERCENT,
+            100.0 * (double)free_now / (double)total, 100.0 * (double)reserve / (double)total,
             free_now < reserve ? ": backups are refused" : "");
 }
 
