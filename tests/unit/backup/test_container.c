@@ -26,7 +26,7 @@ static int set_up(void **state)
     vec_secret("a passphrase of the tests", &pass);
     enum dr_rc rc = keyring_create("00112233445566778899aabbccddeeff", &pass, ROUNDS, &keys, NULL);
     dr_secret_free(&pass);
-    return rc;
+    return (int)rc;
 }
 
 static int tear_down(void **state)

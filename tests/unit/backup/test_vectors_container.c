@@ -20,7 +20,7 @@ static int load(void **state)
     vec_secret(vec_str(json_object_get(root, "secrets"), "passphrase"), &passphrase);
     enum dr_rc rc = keyring_open(b.data, b.len, NULL, &passphrase, &keys, NULL);
     free(b.data);
-    return rc;
+    return (int)rc;
 }
 
 static int unload(void **state)
