@@ -23,6 +23,7 @@
 #include "worker/core/pool.h"
 #include "worker/job/dispatch.h"
 #include "worker/job/schedule_set.h"
+#include "worker/recovery/drill_target.h"
 #include "worker/recovery/procedure.h"
 #include "worker/recovery/takeover.h"
 #include "worker/task/tasks.h"
@@ -181,6 +182,8 @@ static enum dr_rc read_settings(struct worker *w, const char *file, struct dr_er
         return err->rc;
     if (keys[0] && dr_keyfile_load(keys, &w->keys, err))
         return dr_wrap(err, "DR_SIGN_KEYS_FILE");
+    if (drill_check_targets(w->config, err))
+        return err->rc;
     return schedule_set_load(w->config, task_table, &w->schedules, err);
 }
 

@@ -14,6 +14,7 @@
 #include "worker/core/pool.h"
 #include "worker/job/schedule_set.h"
 #include "worker/queue/conn.h"
+#include "worker/recovery/drill_target.h"
 #include "worker/task/tasks.h"
 #include "worker/watch/alert.h"
 
@@ -207,6 +208,8 @@ int cli_check(const struct cli *cli)
     struct dr_config *config = NULL;
     struct dr_err err = {0};
     enum dr_rc rc = dr_config_load(cli->config_file, &config, &err);
+    if (!rc)
+        rc = drill_check_targets(config, &err);
     judge(&c, "configuration", rc, cli->config_file ? cli->config_file : "environment", &err);
     c.config = config;
     if (!rc && (loop_new(&c.loop, &err) || pool_new(c.loop, THREADS, &c.pool, &err))) {

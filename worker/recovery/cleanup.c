@@ -292,6 +292,7 @@ static void adopt(struct recovery *r, const struct run *x, struct journal *j)
     r->procedure = id ? recovery_find(id) : NULL;
     r->own = r->procedure ? dr_xalloc(r->procedure->own_bytes) : NULL;
     r->kept_old = json_array();
+    recovery_read_target(r);
     (void)snprintf(r->run, sizeof r->run, "%s", journal_run(j));
 }
 

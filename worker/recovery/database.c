@@ -27,7 +27,7 @@ static enum dr_rc series_of(struct recovery *r, char out[NAMES_SERIES_SIZE], str
     const struct db *d = db_of(r);
     if (db_conn_urls(r, err))
         return err->rc;
-    names_series("database", d->live, strlen(d->live), out);
+    names_series("database", d->app.dbname, strlen(d->app.dbname), out);
     return DR_OK;
 }
 
@@ -154,6 +154,8 @@ static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
 {
     if (db_after_keep(r, err))
         return err->rc;
+    if (recovery_is_exercise(r)) /* the drill closes it, once the evidence is stored */
+        return DR_OK;
     db_lock_drop(r);
     if (recovery_close(r, JOB_DONE, err))
         return err->rc;
@@ -288,6 +290,7 @@ const struct recovery_procedure recovery_database = {
     .drill = drill,
     .kind = "database",
     .is_configured = is_configured,
+    .target = "DR_EXERCISE_DATABASE",
     .rto = "DR_RTO_DATABASE_S",
     .rpo = "DR_RPO_DATABASE_S",
     .own_bytes = sizeof(struct db),

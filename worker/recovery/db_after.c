@@ -7,21 +7,23 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "worker/core/fiber.h"
-#include "worker/recovery/db_internal.h"
+#include "worker/recovery/db_drill.h"
 
 enum { CONNECT_MS = 10000, CONNECT_AGAIN_MS = 250, STATEMENT_MS = 60000 };
 
 enum dr_rc db_after_start(struct recovery *r, struct dr_err *err)
 {
     if (!services_configured(&r->services))
-        recovery_step_outcome(r, "skipped (not configured)");
+        recovery_step_outcome(r, recovery_is_exercise(r) ? "done (services: not touched)"
+                                                         : "skipped (not configured)");
     return recovery_services_up(r, err);
 }
 
 /* The application may just be taking every connection there is: that is no reason to roll back. */
 static enum dr_rc connect_app(struct recovery *r, struct pg_conn **out, struct dr_err *err)
 {
-    const struct pg_options o = {.application_name = "drworker check",
+    const struct pg_options o = {.dbname = db_of(r)->live,
+                                 .application_name = "drworker check",
                                  .options = PG_NO_TIMEOUTS,
                                  .connect_ms = CONNECT_MS,
                                  .statement_ms = STATEMENT_MS};
@@ -57,7 +59,8 @@ enum dr_rc db_after_check(struct recovery *r, struct dr_err *err)
         rc = db_conn_u64(r, c, &relations, err, DB_COUNT_RELATIONS, NULL);
     pg_close(c);
     if (!rc && oid != d->scratch_oid)
-        rc = dr_fail(err, DR_E_INTEGRITY, "DATABASE_URL does not lead to the recovered database");
+        rc = dr_fail(err, DR_E_INTEGRITY, "%s does not lead to the recovered database",
+                     recovery_is_exercise(r) ? d->live : "DATABASE_URL");
     if (!rc && relations < expected)
         rc = dr_fail(err, DR_E_INTEGRITY, "%llu tables after the swap, %llu were restored",
                      (unsigned long long)relations, (unsigned long long)expected);
@@ -68,7 +71,7 @@ enum dr_rc db_after_keep(struct recovery *r, struct dr_err *err)
 {
     struct db *d = db_of(r);
     (void)err;
-    if (!d->live_lost) {
+    if (!d->live_lost && !db_exercise_dropped(r)) {
         recovery_keep(r, d->before, !d->live_damaged,
                       "the database that was live until this run; ALTER DATABASE … "
                       "ALLOW_CONNECTIONS true opens it%s",
@@ -144,6 +147,7 @@ static void read_intent(struct recovery *r)
     (void)snprintf(r->emergency_id, sizeof r->emergency_id, "%s", emergency ? emergency : "");
     (void)snprintf(r->emergency_why, sizeof r->emergency_why, "%s", why ? why : "");
     db_of(r)->live_damaged = json_is_true(json_object_get(meant, "damaged"));
+    db_of(r)->live_ours = json_is_true(json_object_get(meant, "ours"));
     r->down_ms = dr_clock_ms() - (ago > 0 ? ago : 0);
     r->point_passed = true;
 }

@@ -31,7 +31,8 @@ enum dr_rc db_conn_urls(struct recovery *r, struct dr_err *err)
     if (dr_pg_url_parse((const char *)(admin->len ? admin : app)->bytes, &d->admin, err))
         return dr_wrap(err, "DATABASE_ADMIN_URL");
     d->maintenance = dr_config_str(r->env->config, "PG_MAINTENANCE_DATABASE");
-    (void)snprintf(d->live, sizeof d->live, "%s", d->app.dbname);
+    (void)snprintf(d->live, sizeof d->live, "%.255s",
+                   recovery_is_exercise(r) ? r->order.target : d->app.dbname);
     if (strlen(d->live) > DB_LIVE_MAX)
         return dr_fail(
             err, DR_E_PREFLIGHT,

@@ -1,4 +1,4 @@
-/* What a drill of database_recovery adds to the recovery's steps. In a fiber. */
+/* What drills and exercises of database_recovery add to the recovery's steps. In a fiber. */
 #ifndef DR_WORKER_RECOVERY_DB_DRILL_H
 #define DR_WORKER_RECOVERY_DB_DRILL_H
 
@@ -16,5 +16,9 @@ enum dr_rc db_verify_table(struct recovery *r, struct cancel *cancel, struct pg_
 enum dr_rc db_drill_self_test(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 enum dr_rc db_drill_remove(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 void db_drill_evidence(struct recovery *r, json_t *into, json_t *lists);
+/* db_exercise.c: the target of an exercise. */
+enum dr_rc db_exercise_prepare(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
+/* Drops what stood there before when live_ours; false: it stays. */
+bool db_exercise_dropped(struct recovery *r);
 
 #endif

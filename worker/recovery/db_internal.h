@@ -77,9 +77,9 @@ struct db {
     uint64_t prove_ms, restore_ms;
     /* As observed; 0: no such database. */
     uint32_t live_oid, scratch_oid;
-    bool live_lost;    /* no database of that name: nothing to protect */
-    bool live_damaged; /* it could not be dumped */
-    bool superuser;
+    bool live_lost;            /* no database of that name: nothing to protect */
+    bool live_damaged;         /* it could not be dumped */
+    bool superuser, live_ours; /* ours: live is what an exercise made, nobody misses it */
     unsigned verified_tables, verified_digests, verified_unknown;
     uint64_t verified_rows;
     char *report; /* dry run: msgpack pairs plan, would_lose, eta_ms, ... */

@@ -105,7 +105,9 @@ enum dr_rc db_lock_observe(struct recovery *r, enum db_state *out, struct dr_err
     d->live_oid = old;
     d->scratch_oid = fresh;
     d->live_lost = old == 0;
-    if (fresh && live == fresh && (old == 0 || before == old))
+    /* An exercise may have dropped what an exercise had made. */
+    bool dropped = before == 0 && recovery_find_intent(r, "drop-before");
+    if (fresh && live == fresh && (old == 0 || before == old || dropped))
         *out = DB_SWAPPED;
     else if (live == old && live != fresh)
         *out = DB_UNCHANGED; /* the scratch one may be there or be dropped already */

@@ -15,7 +15,7 @@
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 #include "worker/core/fiber.h"
-#include "worker/recovery/db_internal.h"
+#include "worker/recovery/db_drill.h"
 #include "worker/recovery/resolve.h"
 
 enum {
@@ -421,5 +421,5 @@ enum dr_rc db_preflight(struct recovery *r, struct dr_err *err)
         check_owner(r, err) || check_settings(r, err) || check_extensions(r, err) ||
         check_locale(r, err) || check_space(r, err))
         return err->rc;
-    return DR_OK;
+    return recovery_is_exercise(r) ? db_exercise_prepare(r, err) : DR_OK;
 }

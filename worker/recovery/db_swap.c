@@ -66,13 +66,13 @@ static enum dr_rc end_sessions(struct recovery *r, const char *one, const char *
 static json_t *intent(struct recovery *r, uint64_t relations)
 {
     const struct db *d = db_of(r);
-    return json_pack("{s:o,s:I,s:o,s:I,s:o,s:o,s:I,s:I,s:b,s:s,s:s,s:o}", "live",
-                     recovery_text(d->live), "live_oid", (json_int_t)d->live_oid, "scratch",
-                     recovery_text(d->scratch), "scratch_oid", (json_int_t)d->scratch_oid, "before",
-                     recovery_text(d->before), "services", services_to_json(&r->services),
-                     "relations", (json_int_t)relations, "at_ms", (json_int_t)dr_wall_ms(),
-                     "damaged", d->live_damaged, "backup", r->chosen_id, "emergency",
-                     r->emergency_id, "emergency_why", recovery_text(r->emergency_why));
+    return json_pack(
+        "{s:o,s:I,s:o,s:I,s:o,s:o,s:I,s:I,s:b,s:s,s:s,s:o,s:b}", "live", recovery_text(d->live),
+        "live_oid", (json_int_t)d->live_oid, "scratch", recovery_text(d->scratch), "scratch_oid",
+        (json_int_t)d->scratch_oid, "before", recovery_text(d->before), "services",
+        services_to_json(&r->services), "relations", (json_int_t)relations, "at_ms",
+        (json_int_t)dr_wall_ms(), "damaged", d->live_damaged, "backup", r->chosen_id, "emergency",
+        r->emergency_id, "emergency_why", recovery_text(r->emergency_why), "ours", d->live_ours);
 }
 
 /* How many tables the application has to find afterwards. */
@@ -102,7 +102,8 @@ enum dr_rc db_swap_quiesce(struct recovery *r, struct dr_err *err)
     uint64_t relations = 0;
     uint32_t live = 0, scratch = 0, before = 0;
     if (!services_configured(&r->services))
-        recovery_step_outcome(r, "done (services: not configured)");
+        recovery_step_outcome(r, recovery_is_exercise(r) ? "done (services: not touched)"
+                                                         : "done (services: not configured)");
     if (services_observe(&r->services, recovery_cancel(r), err) ||
         db_lock_take(r, LOCK_WAIT_MS, err) || count_relations(r, &relations, err) ||
         db_lock_oid(r, d->live, &live, err) || db_lock_oid(r, d->scratch, &scratch, err) ||

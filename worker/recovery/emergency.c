@@ -33,6 +33,10 @@ enum dr_rc recovery_emergency(struct recovery *r, const char *kind, const char *
                               bool *damaged, struct dr_err *err)
 {
     struct dr_err why = {0};
+    if (recovery_is_exercise(r)) {
+        recovery_step_outcome(r, "skipped (the target is not production)");
+        return DR_OK;
+    }
     if (nothing) {
         (void)snprintf(r->emergency_why, sizeof r->emergency_why, "%s", nothing);
         recovery_step_outcome(r, "skipped (nothing to protect)");

@@ -95,6 +95,8 @@ static enum dr_rc close_run(struct recovery *r, struct dr_err *err)
     if (pool_run_long(r->env->pool, discard_item, fs_of(r)->swap, NULL, err))
         return err->rc;
     fs_after_keep(r, false);
+    if (recovery_is_exercise(r)) /* the drill closes it, once the evidence is stored */
+        return DR_OK;
     return recovery_close(r, JOB_DONE, err);
 }
 
@@ -204,6 +206,7 @@ const struct recovery_procedure recovery_files = {
     .drill = drill,
     .kind = "files",
     .is_configured = is_configured,
+    .target = "DR_EXERCISE_DIRECTORY",
     .rto = "DR_RTO_FILES_S",
     .rpo = "DR_RPO_FILES_S",
     .own_bytes = sizeof(struct fs),

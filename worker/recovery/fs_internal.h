@@ -60,7 +60,7 @@ struct fs {
     struct fs_loss loss;
     /* A drill's own: the scratch folder, and the smallest file with content. */
     struct staging *scratch;
-    const char **at; /* scratch roots, NULL-ended; NULL: the roots themselves */
+    const char **at; /* scratch roots, or those of an exercise, NULL-ended; NULL: the roots */
     char *probe_path;
     uint64_t probe_size;
     unsigned char probe_sha256[32];
@@ -83,6 +83,9 @@ enum dr_rc fs_drill_self_test(struct recovery *r, struct dr_err *err) DR_MUST_CH
 enum dr_rc fs_drill_remove(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 void fs_drill_evidence(struct recovery *r, json_t *into, json_t *lists);
 void fs_drill_fini(struct fs *f);
+
+/* fs_exercise.c: the roots of an exercise, made where they are missing (f->at). Pool thread. */
+enum dr_rc fs_exercise_open(struct recovery *r, struct dr_err *err) DR_MUST_CHECK;
 
 /* fs_index.c: what the index says. */
 enum dr_rc fs_index_record(void *arg, const char *object, const struct index_record *rec,

@@ -132,20 +132,38 @@ static enum dr_rc check_space(const struct fs *f, struct dr_err *err)
     return DR_OK;
 }
 
-/* A drill restores into scratch; what it finds of live is a finding. */
-static enum dr_rc drill_item(struct recovery *r, struct dr_err *err)
+static void look_at_live(struct recovery *r)
 {
     struct fs *f = fs_of(r);
     struct dr_err why = {0};
-    if (check_content(f, err) || check_owners(f, err) || fs_drill_open(r, err) ||
-        check_space(f, err))
-        return err->rc;
     fs_drill_look(r);
     if (!r->obstacle[0] && (check_mounts(f, &why) || store_apart(r->env->store, f->paths, &why)))
         (void)snprintf(r->obstacle, sizeof r->obstacle, "%.*s", (int)sizeof r->obstacle - 1,
                        why.msg);
+}
+
+/* A drill restores into scratch; what it finds of live is a finding. */
+static enum dr_rc drill_item(struct recovery *r, struct dr_err *err)
+{
+    struct fs *f = fs_of(r);
+    if (check_content(f, err) || check_owners(f, err) || fs_drill_open(r, err) ||
+        check_space(f, err))
+        return err->rc;
+    look_at_live(r);
     const struct swap_spec spec = {.roots = f->at, .run = r->run, .create = true};
     return swap_open(&spec, &f->swap, err);
+}
+
+/* Live is looked at as by a drill; what is locked, filled and swapped are the exercise's roots. */
+static enum dr_rc exercise_item(struct recovery *r, struct dr_err *err)
+{
+    struct fs *f = fs_of(r);
+    if (check_content(f, err) || check_owners(f, err) || fs_exercise_open(r, err) ||
+        check_space(f, err))
+        return err->rc;
+    look_at_live(r);
+    const struct swap_spec spec = {.roots = f->at, .run = r->run};
+    return swap_open(&spec, &f->swap, err) ? err->rc : swap_check(f->swap, err);
 }
 
 static enum dr_rc preflight_item(void *item, struct cancel *cancel, struct dr_err *err)
@@ -158,6 +176,8 @@ static enum dr_rc preflight_item(void *item, struct cancel *cancel, struct dr_er
     (void)cancel;
     if (r->order.drill)
         return drill_item(r, err);
+    if (recovery_is_exercise(r))
+        return exercise_item(r, err);
     if (check_content(f, err) || check_owners(f, err) || check_mounts(f, err) ||
         store_apart(r->env->store, f->paths, err) || check_space(f, err) ||
         swap_open(&spec, &f->swap, err) || swap_check(f->swap, err))

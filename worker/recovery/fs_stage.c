@@ -93,7 +93,7 @@ static json_t *where(const struct fs *f)
 {
     json_t *list = json_array();
     for (unsigned i = 0; i < f->root_count; i++)
-        (void)json_array_append_new(list, recovery_text(f->roots[i].path));
+        (void)json_array_append_new(list, recovery_text(swap_root_path(f->swap, i)));
     return json_pack("{s:o}", "roots", list);
 }
 

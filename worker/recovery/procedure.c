@@ -171,6 +171,17 @@ static void take_text(char *out, size_t size, const json_t *data, const char *ke
     (void)snprintf(out, size, "%s", text ? text : "");
 }
 
+bool recovery_is_exercise(const struct recovery *r)
+{
+    return r->order.target[0] != 0;
+}
+
+void recovery_read_target(struct recovery *r)
+{
+    take_text(r->order.target, sizeof r->order.target, journal_last(r->journal, "run-open", NULL),
+              "target");
+}
+
 static uint64_t total_ms(const struct recovery *r)
 {
     return r->total_ms || !r->began_ms ? r->total_ms : (uint64_t)(dr_clock_ms() - r->began_ms);
@@ -268,6 +279,22 @@ static enum dr_rc settle(struct recovery *r, struct dr_err *err)
     }
 }
 
+/* An exercise's target is the one that it began with, whatever this worker is configured with. And
+ * the journal goes once the run is settled, while what it compared has to be told even so. */
+static void resume_exercise(struct recovery *r)
+{
+    const json_t *prepared = recovery_find_done(r, "prepared");
+    char *configured = dr_xstrdup(r->order.target);
+    recovery_read_target(r);
+    if (strcmp(configured, r->order.target) != 0) {
+        r->procedure->fini(r);
+        memset(r->own, 0, r->procedure->own_bytes);
+    }
+    free(configured);
+    if (prepared)
+        r->prepared = json_deep_copy(prepared);
+}
+
 static enum dr_rc resume(struct recovery *r, struct dr_err *err)
 {
     const json_t *open = journal_last(r->journal, "run-open", NULL);
@@ -277,6 +304,8 @@ static enum dr_rc resume(struct recovery *r, struct dr_err *err)
                       r->run);
         return dr_err_reason(err, "id-collision");
     }
+    if (recovery_is_exercise(r))
+        resume_exercise(r);
     if (journal_is_closed(r->journal)) {
         (void)recovery_read_closed(r);
         return DR_OK;
@@ -302,12 +331,21 @@ static enum dr_rc open_run(struct recovery *r, struct dr_err *err)
                        "an earlier delivery was interrupted: %s", r->summary);
     }
     return append(r, "run-open",
-                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:b,s:b}", "job", r->job_id, "mid",
+                  json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:o,s:b,s:b,s:o*}", "job", r->job_id, "mid",
                             r->mid, "ticket", r->ticket, "procedure", r->procedure->id, "backup",
                             r->order.backup_id, "actor", recovery_text(job_actor(r->job)), "reason",
                             recovery_text(r->order.reason), "no_swap", r->order.no_swap, "drill",
-                            r->order.drill),
+                            r->order.drill, "target",
+                            recovery_is_exercise(r) ? recovery_text(r->order.target) : NULL),
                   err);
+}
+
+/* An exercise knows none: whatever stands in the configuration serves production. */
+static enum dr_rc load_services(struct recovery *r, struct dr_err *err)
+{
+    if (recovery_is_exercise(r))
+        return DR_OK;
+    return services_load(&r->services, r->env->loop, r->env->config, r->procedure->services, err);
 }
 
 enum dr_rc recovery_begin(struct recovery *r, struct dr_err *err)
@@ -316,11 +354,11 @@ enum dr_rc recovery_begin(struct recovery *r, struct dr_err *err)
         return dr_fail(err, DR_E_CONFIG,
                        "BACKUP_DIRECTORY is not set: there is nothing to recover "
                        "from");
-    if (!r->order.drill) /* a drill of several procedures has a run for each */
+    if (!r->order.drill && !recovery_is_exercise(r)) /* these have a run for each procedure */
         dr_run_name(r->env->ns, r->job_id, r->run);
     (void)snprintf(r->services.fence, sizeof r->services.fence, "%s", r->ticket);
     (void)snprintf(r->services.run, sizeof r->services.run, "%s", r->run);
-    if (services_load(&r->services, r->env->loop, r->env->config, r->procedure->services, err))
+    if (load_services(r, err))
         return err->rc;
     return r->order.dry_run ? DR_OK : open_run(r, err);
 }
@@ -341,11 +379,12 @@ enum dr_rc recovery_adopt(struct recovery *r, struct dr_err *err)
     (void)snprintf(r->services.fence, sizeof r->services.fence, "%s", r->ticket);
     (void)snprintf(r->services.run, sizeof r->services.run, "%s", r->run);
     r->order.drill = json_is_true(json_object_get(open, "drill"));
+    recovery_read_target(r);
     r->own = dr_xalloc(r->procedure->own_bytes);
     r->kept_old = json_array();
     r->began_ms = dr_clock_ms();
     r->point_passed = recovery_find_intent(r, "quiesce") != NULL;
-    return services_load(&r->services, r->env->loop, r->env->config, r->procedure->services, err);
+    return load_services(r, err);
 }
 
 bool recovery_skips(struct recovery *r)
@@ -502,5 +541,6 @@ void recovery_fini(struct recovery *r)
     journal_free(r->journal);
     handle_close(r->backup);
     json_decref(r->kept_old);
+    json_decref(r->prepared);
     memset(r, 0, sizeof *r);
 }

@@ -27,6 +27,9 @@ struct recovery_order {
     int64_t before_ms;  /* 0: no limit */
     bool dry_run, no_swap, keep_newer;
     bool drill; /* everything in scratch, nothing of live is locked, nothing stays */
+    /* Of an exercise: what takes the place of live, a database's name or a folder in which each
+     * root lies by its whole path; "": live itself. Services are none of its business. */
+    char target[2100];
     char reason[1025], actor[129];
 };
 
@@ -57,6 +60,7 @@ struct recovery {
     /* Of a drill: why a recovery would be refused now, though the backup restores; and what the
      * injected damage met with. */
     char obstacle[256], self_test[256];
+    json_t *prepared; /* of a settled exercise: what its journal has of the time before quiesce */
     json_t *kept_old; /* array of {"what","until" (null: no expiry),"note"} */
 };
 
@@ -116,6 +120,9 @@ enum dr_rc recovery_emergency(struct recovery *r, const char *kind, const char *
                               bool *damaged, struct dr_err *err) DR_MUST_CHECK;
 /* The step's outcome in the result, where there is a job. */
 void recovery_step_outcome(struct recovery *r, const char *outcome);
+bool recovery_is_exercise(const struct recovery *r);
+/* r->order.target of an open journal's run. */
+void recovery_read_target(struct recovery *r);
 
 /* r->journal is open and locked, of a run without a message: fills r from its run-open.
  * NEEDS_HUMAN: it has none, or names no procedure of ours. */

@@ -22,8 +22,9 @@ struct recovery_procedure {
     const struct job_step *drill;  /* into scratch; ends with self_test and remove (drill.h) */
     const char *kind;              /* of the backups it restores */
     bool (*is_configured)(const struct dr_config *config); /* something is protected */
-    const char *rto, *rpo;                                 /* options: targets in seconds */
-    size_t own_bytes;                                      /* zeroed memory at recovery.own */
+    const char *target;    /* option that names what an exercise swaps, with `steps` */
+    const char *rto, *rpo; /* options: targets in seconds */
+    size_t own_bytes;      /* zeroed memory at recovery.own */
     enum dr_rc (*series)(struct recovery *r, char out[257], struct dr_err *err);
     /* The journal is open and locked, r->journal holds its records. Looks at the world and
      * - without an intent to quiesce: removes what the run left beside live, writes step-undone,

@@ -143,9 +143,11 @@ enum dr_rc resolve_run(const struct job_services *env, const char *run, struct d
 
 static bool blocks(const struct journal *j, const struct recovery *r)
 {
-    const char *procedure =
-        json_string_value(json_object_get(journal_last(j, "run-open", NULL), "procedure"));
-    return procedure && strcmp(procedure, r->procedure->id) == 0 && !journal_is_closed(j) &&
+    const json_t *open = journal_last(j, "run-open", NULL);
+    const char *procedure = json_string_value(json_object_get(open, "procedure")),
+               *target = json_string_value(json_object_get(open, "target"));
+    return procedure && strcmp(procedure, r->procedure->id) == 0 &&
+           strcmp(target ? target : "", r->order.target) == 0 && !journal_is_closed(j) &&
            journal_last(j, "step-intent", "quiesce");
 }
 

@@ -19,8 +19,8 @@ struct journal *resolve_peek(const struct job_services *env, const char *run);
 
 /* A run that died past quiesce left its target shut and its services down: nobody may begin a new
  * one upon that. Called with the target's lock held, so that none gets there meanwhile: run (16
- * letters and NUL) names another run of this procedure that is open past quiesce, or is "". The
- * caller then gives the lock away, calls resolve_run, and asks again. */
+ * letters and NUL) names another run of this procedure and target that is open past quiesce, or is
+ * "". The caller then gives the lock away, calls resolve_run, and asks again. */
 enum dr_rc resolve_blocking(struct recovery *r, char run[JOURNAL_RUN_BYTES + 1],
                             struct dr_err *err) DR_MUST_CHECK;
 
