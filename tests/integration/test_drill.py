@@ -20,6 +20,7 @@ from test_execute_db import journals, stopped, tables, tools  # noqa: E402
 
 LANES = "backup:1,test-recovery:1,execute:1"
 DB, FILES = "database_recovery", "file_system_recovery"
+FULL = {"procedure_id": "full_system_recovery", "why": "this version has no procedure for it"}
 
 
 def ready(c, database=True, files=True, worker=True, **env):
@@ -82,7 +83,7 @@ def case_a_good_drill_of_both_with_its_evidence(c):
     ready(c)
     r = drill(c, "d")
     nothing_left(c)
-    assert r["skipped"] == [] and r["recovery_code"] == "not configured"
+    assert r["skipped"] == [FULL] and r["recovery_code"] == "not configured"
     assert set(r["procedures"]) == {DB, FILES}
     for name, part in r["procedures"].items():
         e = evidence(c, part)
@@ -125,11 +126,13 @@ def case_a_good_drill_of_both_with_its_evidence(c):
 def case_one_procedure_and_what_is_not_configured(c):
     ready(c, files=False)
     r = drill(c, "all")
-    assert set(r["procedures"]) == {DB} and r["skipped"] == [{"procedure_id": FILES, "why": "not configured"}]
-    assert set(drill(c, "one", procedure_id=DB, backup_id="latest")["procedures"]) == {DB}
+    assert set(r["procedures"]) == {DB} and r["skipped"] == [{"procedure_id": FILES, "why": "not configured"}, FULL]
+    r = drill(c, "one", procedure_id=DB, backup_id="latest")
+    assert set(r["procedures"]) == {DB} and r["skipped"] == []
     nothing_left(c)
     c.push("test-recovery", {"id": "full", "t": "test-recovery", "a": {"procedure_id": "full_system_recovery"}})
-    assert b"no procedure full_system_recovery" in c.until("full", "failed")["err"]
+    said = c.until("full", "failed")["err"]
+    assert b"no procedure full_system_recovery, it has: database_recovery, file_system_recovery" in said, said
     r = drill(c, "none", "failed", procedure_id=FILES)
     assert r["error"]["kind"] == "not-found" and not r["procedures"][FILES]["ok"], r
     assert r["procedures"][FILES]["rto_ms"] is None and r["procedures"][FILES]["rpo_s"] is None
@@ -146,6 +149,33 @@ def case_the_latest_and_the_longest_undrilled_take_turns(c):
     assert chosen == [("latest", 2), ("rotation", 0), ("latest", 2), ("rotation", 1), ("latest", 2), ("rotation", 0)], chosen
     r = drill(c, "by", procedure_id=FILES, backup_id=old[1])["procedures"][FILES]
     assert r["backup_id"] == old[1] and r["evidence"]["backup"]["chosen_by"] == "ordered"
+    nothing_left(c)
+
+
+def case_a_budget_keeps_what_is_larger_out_of_the_rotation(c):
+    w = ready(c, database=False)
+    (c.files / "film").write_bytes(b"film" * 500000)
+    old = [c.ids[FILES], c.backup("files")]
+    (c.files / "film").unlink()
+    old.append(c.backup("files"))
+    c.before = live(c)
+    size = {b["backup_id"]: b["plain_bytes"] for b in c.backups()}
+    assert size[old[1]] > size[old[0]]
+    c.kill(w, signal.SIGTERM)
+    w = c.worker(DR_DRILL_BUDGET_BYTES=size[old[0]] + 10000)
+    chosen = []
+    for i in range(4):
+        e = drill(c, f"d{i}")["procedures"][FILES]["evidence"]
+        chosen.append((e["backup"]["chosen_by"], old.index(e["backup"]["backup_id"])))
+        assert e.get("passed_over", 0) == (i % 2), e
+    assert chosen == [("latest", 2), ("rotation", 0)] * 2, chosen
+    c.kill(w, signal.SIGTERM)
+    c.worker(DR_DRILL_BUDGET_BYTES="1")
+    for i in range(2):
+        part = drill(c, f"e{i}", "partial")["procedures"][FILES]
+        assert part["ok"] and part["backup_id"] == old[2] and part["evidence"]["backup"]["chosen_by"] == "latest"
+        assert "over DR_DRILL_BUDGET_BYTES (1)" in part["evidence"]["findings"][0], part
+    assert drill(c, "by", procedure_id=FILES, backup_id=old[1])["procedures"][FILES]["backup_id"] == old[1], "who names one gets it"
     nothing_left(c)
 
 
@@ -174,13 +204,6 @@ def case_the_one_who_ordered_it_reads_what_came_of_it(c):
     assert any("finding: late: the newest usable backup is" in x for x in lines), lines
     file, = [x.split("BACKUP_DIRECTORY/")[1] for x in lines[lines.index(db):] if "evidence: " in x][:1]
     assert (c.dir / "store" / file).exists()
-    nothing_left(c)
-
-
-def case_level_exercise_is_refused_with_a_reason(c):
-    ready(c, database=False)
-    r = drill(c, "x", "refused", level="exercise")
-    assert "target" in r["error"]["message"] and r["error"]["kind"] == "refused", r
     nothing_left(c)
 
 

@@ -33,6 +33,7 @@ static void add_json(struct dr_buf *b, const struct drill_line *l)
     dr_format_time(l->at_ms, t);
     dr_buf_str(b, "{");
     json_text(b, "at", t);
+    json_text(b, "level", l->level);
     json_text(b, "procedure_id", l->procedure);
     json_text(b, "backup_id", l->backup_id);
     json_text(b, "chosen_by", l->chosen_by);
@@ -74,16 +75,16 @@ static void show(char out[48], int64_t value, int64_t target, double unit)
 
 static void print_table(const struct drill_line *list, size_t count)
 {
-    (void)printf("%-16s  %-20s  %-42s  %-8s  %-6s  %-18s  %-20s  %s\n", "TIME (UTC)", "PROCEDURE",
-                 "BACKUP", "BY", "OK", "RTO", "RPO", "EVIDENCE");
+    (void)printf("%-16s  %-8s  %-20s  %-42s  %-8s  %-6s  %-18s  %-20s  %s\n", "TIME (UTC)", "LEVEL",
+                 "PROCEDURE", "BACKUP", "BY", "OK", "RTO", "RPO", "EVIDENCE");
     for (size_t i = 0; i < count; i++) {
         const struct drill_line *l = &list[i];
         char t[DR_TIME_TEXT], rto[48], rpo[48];
         dr_format_time(l->at_ms, t);
         show(rto, l->rto_ms, l->rto_target_ms, 1000);
         show(rpo, l->rpo_s, l->rpo_target_s, 1);
-        (void)printf("%.10s %.5s  %-20s  %-42s  %-8s  %-6s  %-18s  %-20s  %s\n", t, t + 11,
-                     l->procedure, l->backup_id[0] ? l->backup_id : "-", l->chosen_by,
+        (void)printf("%.10s %.5s  %-8s  %-20s  %-42s  %-8s  %-6s  %-18s  %-20s  %s\n", t, t + 11,
+                     l->level, l->procedure, l->backup_id[0] ? l->backup_id : "-", l->chosen_by,
                      !l->ok                       ? "FAILED"
                      : l->rto_late || l->rpo_late ? "late"
                                                   : "yes",

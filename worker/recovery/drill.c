@@ -23,11 +23,21 @@ static bool is_step(const struct drill_step *s, const char *name)
     return s->inner && strcmp(s->inner->name, name) == 0;
 }
 
+const char *drill_level_name(enum drill_level level)
+{
+    static const char *const names[] = {"plan", "drill", "exercise"};
+    return names[level];
+}
+
 /* ---- begin of one procedure ---- */
 
-static bool is_configured(const struct drill *d, const struct recovery_procedure *p)
+static void look_whether_configured(const struct drill *d, struct drill_part *p)
 {
-    return d->only || p->is_configured(d->env->config);
+    const struct recovery_procedure *x = p->procedure;
+    if (!d->only && !x->is_configured(d->env->config))
+        (void)snprintf(p->skipped, sizeof p->skipped, "not configured");
+    else if (d->level == DRILL_EXERCISE && !dr_config_str(d->env->config, x->target)[0])
+        (void)snprintf(p->skipped, sizeof p->skipped, "not configured: %s is not set", x->target);
 }
 
 static enum dr_rc begin_part(struct drill *d, struct drill_part *p, struct job *j,
@@ -50,6 +60,9 @@ static enum dr_rc begin_part(struct drill *d, struct drill_part *p, struct job *
     r->order.before_ms = d->before_ms;
     r->order.dry_run = d->level == DRILL_PLAN;
     r->order.drill = d->level == DRILL_DRILL;
+    if (d->level == DRILL_EXERCISE)
+        (void)snprintf(r->order.target, sizeof r->order.target, "%s",
+                       dr_config_str(d->env->config, p->procedure->target));
     /* No job id holds a slash: the names of other runs are not met. */
     (void)snprintf(name, sizeof name, "%s/%s", r->job_id, p->procedure->id);
     dr_run_name(d->env->ns, name, r->run);
@@ -73,7 +86,7 @@ static void fail_part(struct drill_part *p, const char *step, const struct dr_er
 }
 
 /* What of the recovery its evidence needs, before it is taken down. */
-static void note_world(struct drill *d, struct drill_part *p)
+void drill_note_world(struct drill *d, struct drill_part *p)
 {
     struct recovery *r = &d->r;
     if (r->backup)
@@ -97,19 +110,39 @@ static void demand_evidence(struct drill_part *p)
     fail_part(p, "verify", &why);
 }
 
+/* What could not be removed, or not be seen, stays in an open journal: it is asked for again every
+ * minute. */
+static void close_part(struct drill *d, struct drill_part *p)
+{
+    struct recovery *r = &d->r;
+    struct dr_err why = {0};
+    bool exercise = d->level == DRILL_EXERCISE;
+    if (!r->journal || r->undo_failed || (exercise && p->err.rc == DR_E_NEEDS_HUMAN))
+        return;
+    if (!r->summary[0] && p->err.rc)
+        recovery_say(r, "%s", p->err.msg);
+    enum job_outcome outcome = exercise ? p->outcome : p->ok ? JOB_DONE : JOB_FAILED;
+    if (recovery_close(r, outcome, &why))
+        dr_log_err(DR_LOG_WARN, "drill.journal", &why, "run", r->run, NULL);
+}
+
 static void end_part(struct drill *d, struct drill_part *p, struct job *j)
 {
     struct recovery *r = &d->r;
     struct dr_err why = {0};
     p->ended_ms = dr_wall_ms();
-    if (!p->backup)
-        note_world(d, p);
-    if (d->level == DRILL_DRILL && !p->err.rc)
+    if (r->settled)
+        drill_recall(d, p);
+    else if (!p->backup)
+        drill_note_world(d, p);
+    if (d->level == DRILL_EXERCISE)
+        p->outcome = drill_run_outcome(r, &p->err);
+    if (d->level != DRILL_PLAN && !p->err.rc)
         demand_evidence(p);
     p->ok = !p->err.rc;
     drill_judge(d, p);
     struct drill_saving s = {.d = d, .part = p, .r = r};
-    if (d->level == DRILL_DRILL && d->env->store &&
+    if (d->level != DRILL_PLAN && d->env->store &&
         pool_run(d->env->pool, drill_save, &s, NULL, &why)) {
         fail_part(p, "record", &why);
         p->ok = false;
@@ -121,10 +154,7 @@ static void end_part(struct drill *d, struct drill_part *p, struct job *j)
     }
     if (json_array_size(p->findings))
         job_mark_partial(j);
-    why = (struct dr_err){0};
-    /* What could not be removed stays in an open journal: it is asked for again every minute. */
-    if (r->journal && !r->undo_failed && recovery_close(r, p->ok ? JOB_DONE : JOB_FAILED, &why))
-        dr_log_err(DR_LOG_WARN, "drill.journal", &why, "run", r->run, NULL);
+    close_part(d, p);
     recovery_fini(r);
     d->open = false;
 }
@@ -138,6 +168,16 @@ static bool ends_job(const struct job *j, const struct dr_err *why)
            strcmp(why->reason, "id-collision") == 0;
 }
 
+/* Of the recovery's own time: not what a drill adds, nor what comes after a swap. */
+static bool is_timed(const struct drill_step *s)
+{
+    static const char *const others[] = {"remove", "self_test", "start", "check", "close"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (is_step(s, others[i]))
+            return false;
+    return true;
+}
+
 static enum dr_rc run_inner(struct drill *d, const struct drill_step *s, struct job *j,
                             struct dr_err *err)
 {
@@ -146,12 +186,14 @@ static enum dr_rc run_inner(struct drill *d, const struct drill_step *s, struct 
     int64_t began = dr_clock_ms();
     struct dr_err why = {0};
     if (removes && !p->backup)
-        note_world(d, p);
-    enum dr_rc rc = s->inner->run(j, &why);
+        drill_note_world(d, p);
+    if (d->level == DRILL_EXERCISE)
+        (void)drill_exercise_step(d, s, &why);
+    enum dr_rc rc = why.rc ? why.rc : s->inner->run(j, &why);
     uint64_t ms = (uint64_t)(dr_clock_ms() - began);
     (void)json_array_append_new(p->phases, json_pack("{s:s,s:I,s:b}", "name", s->inner->name, "ms",
                                                      (json_int_t)ms, "ok", !rc));
-    if (!removes && !is_step(s, "self_test"))
+    if (is_timed(s))
         p->rto_ms += ms;
     if (rc && ends_job(j, &why)) {
         *err = why;
@@ -160,8 +202,11 @@ static enum dr_rc run_inner(struct drill *d, const struct drill_step *s, struct 
     if (rc) {
         d->r.undo_failed = removes;
         fail_part(p, s->inner->name, &why);
+        if (d->level == DRILL_EXERCISE)
+            drill_take_back(d, j);
     }
-    job_step_outcome(j, rc ? "failed" : "done");
+    if (rc || d->level != DRILL_EXERCISE) /* a recovery's own steps say what they left out */
+        job_step_outcome(j, rc ? "failed" : "done");
     return DR_OK;
 }
 
@@ -173,8 +218,8 @@ static enum dr_rc run_next(struct job *j, struct dr_err *err)
     struct dr_err why = {0};
     d->env = job_services(j);
     if (s->first)
-        p->skipped = !is_configured(d, p->procedure);
-    if (p->skipped) {
+        look_whether_configured(d, p);
+    if (p->skipped[0]) {
         job_step_outcome(j, "skipped (not configured)");
         return DR_OK;
     }
@@ -202,6 +247,8 @@ static enum dr_rc undo(struct job *j, struct dr_err *err)
     enum dr_rc rc = DR_OK;
     if (!d->open)
         return DR_OK;
+    if (d->level == DRILL_EXERCISE)
+        drill_take_back(d, j);
     if (r->order.drill && r->journal) {
         const struct job_step *s = r->procedure->drill;
         while (strcmp(s->name, "remove") != 0)
@@ -243,13 +290,14 @@ static void say(struct drill *d, struct job *j)
     size_t at = 0;
     for (unsigned i = 0; i < d->part_count && at < sizeof text; i++) {
         const struct drill_part *p = &d->parts[i];
-        if (p->skipped || !p->begun)
+        if (p->skipped[0] || !p->begun)
             continue;
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%s: %s in %llu ms", at ? "; " : "",
                                p->procedure->id, p->backup_id, (unsigned long long)p->rto_ms);
     }
-    job_summary(j, "%s: %s", d->level == DRILL_PLAN ? "planned" : "restored, compared and removed",
-                text);
+    static const char *const what[] = {"planned", "restored, compared and removed",
+                                       "restored, compared and swapped on the exercise's target"};
+    job_summary(j, "%s: %s", what[d->level], text);
 }
 
 static enum dr_rc run_judge(struct job *j, struct dr_err *err)
@@ -260,13 +308,15 @@ static enum dr_rc run_judge(struct job *j, struct dr_err *err)
     d->table[0].undo = NULL;
     for (unsigned i = 0; i < d->part_count; i++) {
         const struct drill_part *p = &d->parts[i];
-        drilled += !p->skipped;
-        if (p->skipped || p->ok)
+        drilled += !p->skipped[0];
+        if (p->skipped[0] || p->ok)
             continue;
         *err = p->err;
-        job_outcome_is(j, JOB_FAILED);
+        job_outcome_is(j, p->outcome ? p->outcome : JOB_FAILED);
         return dr_wrap(err, "%s, step %s", p->procedure->id, p->failed_step);
     }
+    if (!drilled && d->level == DRILL_EXERCISE)
+        return drill_no_target(err);
     if (!drilled)
         return dr_fail(err, DR_E_CONFIG,
                        "nothing to drill: neither DATABASE_URL nor BACKUP_FILES_PATHS is set");
@@ -279,28 +329,22 @@ static enum dr_rc run_judge(struct job *j, struct dr_err *err)
     return DR_OK;
 }
 
-static enum dr_rc run_refuse(struct job *j, struct dr_err *err)
-{
-    (void)j;
-    return dr_fail(err, DR_E_REFUSED,
-                   "level exercise needs a target beside production to swap on, and this version "
-                   "has no way to name one; level drill does all but the swap");
-}
-
 /* ---- layout ---- */
 
-static struct drill_step *add(struct drill *d, const char *name, unsigned weight, job_step_fn *run)
+static struct drill_step *add(struct drill *d, const char *name, unsigned weight, unsigned flags,
+                              job_step_fn *run)
 {
     struct drill_step *s = &d->steps[d->step_count];
     (void)snprintf(s->name, sizeof s->name, "%s", name);
     d->table[d->step_count++] =
-        (struct job_step){.name = s->name, .weight = weight, .flags = 0, .run = run};
+        (struct job_step){.name = s->name, .weight = weight, .flags = flags, .run = run};
     return s;
 }
 
 static void add_part(struct drill *d, const struct recovery_procedure *procedure)
 {
-    const struct job_step *inner = d->level == DRILL_PLAN ? procedure->plan : procedure->drill;
+    const struct job_step *const tables[] = {procedure->plan, procedure->drill, procedure->steps};
+    const struct job_step *inner = tables[d->level];
     const char *end = strstr(procedure->id, "_recovery");
     struct drill_step *s = NULL;
     unsigned n = d->part_count++;
@@ -311,7 +355,7 @@ static void add_part(struct drill *d, const struct recovery_procedure *procedure
                        (int)(end ? (size_t)(end - procedure->id) : strlen(procedure->id)),
                        procedure->id, inner->name);
         bool first = !s;
-        s = add(d, name, inner->weight, run_next);
+        s = add(d, name, inner->weight, d->level == DRILL_EXERCISE ? inner->flags : 0, run_next);
         s->part = n;
         s->inner = inner;
         s->first = first;
@@ -321,16 +365,12 @@ static void add_part(struct drill *d, const struct recovery_procedure *procedure
 
 void drill_lay_out(struct drill *d)
 {
-    if (d->level == DRILL_EXERCISE) {
-        (void)add(d, "exercise", 1, run_refuse);
-        return;
-    }
     for (unsigned i = 0; recovery_procedures[i]; i++)
         if (!d->only || d->only == recovery_procedures[i])
             add_part(d, recovery_procedures[i]);
     if (d->level == DRILL_DRILL)
-        (void)add(d, "recovery_code", 1, run_code);
-    (void)add(d, "judge", 0, run_judge);
+        (void)add(d, "recovery_code", 1, 0, run_code);
+    (void)add(d, "judge", 0, 0, run_judge);
     d->table[0].undo = undo;
 }
 

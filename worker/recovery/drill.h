@@ -1,6 +1,8 @@
 /* Drills: a recovery rehearsed with a real backup, into scratch beside live, timed and removed. The
  * steps are those of the procedures (their tables `drill`, or `plan` at that level), laid end to
  * end: what fails in one procedure is its finding and does not keep the others from being drilled.
+ * Level exercise takes the table `steps`, that of a recovery, upon a target which is not
+ * production.
  *
  * In the job's fiber; struct drill is the state of the task test-recovery (job_state). Each
  * procedure is a run of its own, with a journal that says what has to be removed. */
@@ -15,15 +17,22 @@
 #include "worker/job/job.h"
 #include "worker/recovery/procedure.h"
 
+/* Said to be skipped as long as no row of recovery_procedures bears this id. */
+#define DRILL_FULL "full_system_recovery"
+
 enum { DRILL_PARTS_MAX = 3, DRILL_STEPS_MAX = 32, DRILL_FINDINGS_MAX = 8 };
 
 struct drill_part { /* one procedure */
     const struct recovery_procedure *procedure;
-    bool begun, skipped, ok;
-    char chosen_by[12]; /* ordered, latest, rotation */
+    bool begun, ok;
+    char skipped[96];         /* why; "": it is not */
+    enum job_outcome outcome; /* of an exercise's run, whatever became of the evidence */
+    uint64_t latest_over; /* plain bytes of the latest, over the budget of drills; 0: it is not */
+    unsigned passed_over; /* backups that take no turn, being over it */
+    char chosen_by[12];   /* ordered, latest, rotation */
     char backup_id[80];
     int64_t began_ms, ended_ms; /* wall clock */
-    uint64_t rto_ms;            /* select to the last step of the recovery's own */
+    uint64_t rto_ms;            /* select to the last step before a swap, or with it */
     int64_t rpo_s;              /* age of the newest usable backup; -1: there is none */
     json_t *phases;             /* [{name, ms}] */
     json_t *compared, *lists;   /* what the procedure says it compared */
@@ -62,6 +71,7 @@ struct drill {
     struct dr_err code_err;
 };
 
+const char *drill_level_name(enum drill_level level);
 /* Pure: lays out d->table for level and only. */
 void drill_lay_out(struct drill *d);
 unsigned drill_result(struct job *j, struct dr_buf *map);
@@ -89,7 +99,7 @@ enum dr_rc drill_open_code(void *drill, struct cancel *cancel, struct dr_err *er
 /* ---- the series: one line a drill, as the catalog has it; any thread that may block ---- */
 struct drill_line {
     int64_t at_ms;
-    char procedure[40], backup_id[80], chosen_by[12], run[20], file[80], sha256[65];
+    char level[12], procedure[40], backup_id[80], chosen_by[12], run[20], file[80], sha256[65];
     bool ok, rto_late, rpo_late;
     int64_t rto_ms, rto_target_ms, rpo_s, rpo_target_s; /* -1: unknown */
     const char *evidence; /* "there", "changed", "removed"; only where it was asked for */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/config.h"
 #include "worker/backup/store.h"
 #include "worker/recovery/drill.h"
 
@@ -23,6 +24,19 @@ static bool is_usable(const struct store_entry *e)
     return !e->bad[0] && e->verified_at_ms && e->verified_ok;
 }
 
+/* 0: no budget. */
+static uint64_t budget_of(const struct drill_choice *c)
+{
+    return (uint64_t)dr_config_int(c->r->env->config, "DR_DRILL_BUDGET_BYTES");
+}
+
+/* A backup of which only the id is known costs nothing: its drill ends at its manifest. */
+static bool is_over(const struct drill_choice *c, const struct store_entry *e)
+{
+    uint64_t budget = budget_of(c);
+    return budget && e->plain_bytes > budget;
+}
+
 static const struct store_entry *longest_ago(const struct drill_choice *c,
                                              const struct store_entry *list, size_t count,
                                              const struct store_entry *but)
@@ -30,8 +44,10 @@ static const struct store_entry *longest_ago(const struct drill_choice *c,
     const struct store_entry *found = NULL;
     for (size_t i = 0; i < count; i++) { /* newest first: the oldest of those never drilled wins */
         const struct store_entry *e = &list[i];
-        if (e != but && e->recorded && fits(c, e) &&
-            (!found || e->drill_tried_at_ms <= found->drill_tried_at_ms))
+        if (e == but || !e->recorded || !fits(c, e))
+            continue;
+        c->part->passed_over += is_over(c, e);
+        if (!is_over(c, e) && (!found || e->drill_tried_at_ms <= found->drill_tried_at_ms))
             found = e;
     }
     return found;
@@ -45,7 +61,8 @@ static enum dr_rc is_turn(const struct drill_choice *c, bool *out, struct dr_err
     enum dr_rc rc = drill_history(c->r->env->store, false, &lines, &count, err);
     *out = false;
     for (size_t i = 0; i < count; i++)
-        if (strcmp(lines[i].procedure, c->part->procedure->id) == 0) {
+        if (strcmp(lines[i].procedure, c->part->procedure->id) == 0 &&
+            strcmp(lines[i].level, "drill") == 0) {
             *out = strcmp(lines[i].chosen_by, "latest") == 0;
             break;
         }
@@ -72,7 +89,7 @@ enum dr_rc drill_choose(void *choice, struct cancel *cancel, struct dr_err *err)
     (void)cancel;
     c->part->rpo_s = -1;
     enum dr_rc rc = store_list(c->r->env->store, &list, &count, err);
-    if (!rc && !ordered)
+    if (!rc && !ordered && !recovery_is_exercise(c->r))
         rc = is_turn(c, &turn, err);
     for (size_t i = 0; i < count && !newest; i++)
         if (fits(c, &list[i]) && is_usable(&list[i]))
@@ -90,6 +107,8 @@ enum dr_rc drill_choose(void *choice, struct cancel *cancel, struct dr_err *err)
         take(c, other->backup_id, "rotation");
     else
         take(c, "latest", "latest");
+    if (newest && strcmp(c->part->chosen_by, "latest") == 0 && is_over(c, newest))
+        c->part->latest_over = newest->plain_bytes;
     free(list);
     return rc;
 }

@@ -64,7 +64,7 @@ static void find_all(struct drill *d, struct drill_part *p, int64_t rto_target_s
 {
     const struct recovery *r = &d->r;
     json_array_clear(p->findings);
-    if (p->ok && d->level == DRILL_DRILL && p->rto_ms > (uint64_t)rto_target_s * 1000)
+    if (p->ok && d->level != DRILL_PLAN && p->rto_ms > (uint64_t)rto_target_s * 1000)
         find(p, "late: the recovery took %llu ms, the target is %lld s",
              (unsigned long long)p->rto_ms, (long long)rto_target_s);
     if (p->rpo_s < 0)
@@ -72,6 +72,12 @@ static void find_all(struct drill *d, struct drill_part *p, int64_t rto_target_s
     else if (p->rpo_s > rpo_target_s)
         find(p, "late: the newest usable backup is %lld s old, the target is %lld s",
              (long long)p->rpo_s, (long long)rpo_target_s);
+    if (p->latest_over)
+        find(p,
+             "the latest backup is of %llu bytes, over DR_DRILL_BUDGET_BYTES (%lld): it is drilled "
+             "all the same",
+             (unsigned long long)p->latest_over,
+             (long long)dr_config_int(d->env->config, "DR_DRILL_BUDGET_BYTES"));
     if (r->obstacle[0])
         find(p, "a recovery would be refused now: %s", r->obstacle);
     if (p->ok && strncmp(r->self_test, "not possible", 12) == 0)
@@ -98,12 +104,33 @@ static json_t *where_json(void)
 
 static json_t *rto_json(const struct drill *d, const struct drill_part *p, int64_t target_s)
 {
-    bool measured = p->ok && d->level == DRILL_DRILL;
-    return json_pack("{s:o,s:I,s:b,s:s}", "ms",
-                     measured ? json_integer((json_int_t)p->rto_ms) : json_null(), "target_ms",
-                     (json_int_t)target_s * 1000, "late",
-                     measured && p->rto_ms > (uint64_t)target_s * 1000, "not_measured",
-                     "emergency backup, quiesce, swap, start of services");
+    static const char *const not_measured[] = {"all but the plan",
+                                               "emergency backup, quiesce, swap, start of services",
+                                               "emergency backup, stop and start of services"};
+    bool measured = p->ok && d->level != DRILL_PLAN;
+    return json_pack(
+        "{s:o,s:I,s:b,s:s}", "ms", measured ? json_integer((json_int_t)p->rto_ms) : json_null(),
+        "target_ms", (json_int_t)target_s * 1000, "late",
+        measured && p->rto_ms > (uint64_t)target_s * 1000, "not_measured", not_measured[d->level]);
+}
+
+/* What became of the target, in place of what a drill says of its scratch. */
+static void add_exercise(json_t *e, const struct drill_part *p, const struct recovery *r)
+{
+    (void)json_object_set_new(e, "target", recovery_text(r->order.target));
+    (void)json_object_set_new(e, "outcome", json_string(job_outcome_name(p->outcome)));
+    (void)json_object_set_new(
+        e, "downtime_ms",
+        r->down_ms || r->settled ? json_integer((json_int_t)r->downtime_total_ms) : json_null());
+    (void)json_object_set(e, "kept_old", r->kept_old);
+    (void)json_object_set_new(e, "interrupted", json_boolean(r->settled));
+}
+
+static void add_scratch(json_t *e, const struct recovery *r)
+{
+    (void)json_object_set_new(e, "self_test",
+                              json_string(r->self_test[0] ? r->self_test : "not reached"));
+    (void)json_object_set_new(e, "removed", json_boolean(!r->undo_failed));
 }
 
 void drill_judge(struct drill *d, struct drill_part *p)
@@ -112,12 +139,11 @@ void drill_judge(struct drill *d, struct drill_part *p)
     const struct dr_config *config = d->env->config;
     int64_t rto_s = dr_config_int(config, p->procedure->rto),
             rpo_s = dr_config_int(config, p->procedure->rpo);
-    bool drilled = d->level == DRILL_DRILL;
     find_all(d, p, rto_s, rpo_s);
     json_decref(p->evidence);
     p->evidence = json_pack("{s:i,s:o,s:s,s:s,s:s,s:b,s:o,s:o,s:o}", "v", 1, "job_id",
                             recovery_text(r->job_id), "run", r->run, "procedure", p->procedure->id,
-                            "level", drilled ? "drill" : "plan", "ok", p->ok, "where", where_json(),
+                            "level", drill_level_name(d->level), "ok", p->ok, "where", where_json(),
                             "began", time_json(p->began_ms), "ended", time_json(p->ended_ms));
     json_t *e = p->evidence;
     (void)json_object_set(e, "backup", p->backup ? p->backup : json_null());
@@ -129,12 +155,15 @@ void drill_judge(struct drill *d, struct drill_part *p)
                   "target_s", (json_int_t)rpo_s, "late", p->rpo_s < 0 || p->rpo_s > rpo_s));
     (void)json_object_set(e, "findings", p->findings);
     (void)json_object_set_new(e, "error", error_json(p));
-    if (!drilled)
+    if (p->passed_over)
+        (void)json_object_set_new(e, "passed_over", json_integer((json_int_t)p->passed_over));
+    if (d->level == DRILL_PLAN)
         return;
     (void)json_object_set(e, "compared", p->compared);
-    (void)json_object_set_new(e, "self_test",
-                              json_string(r->self_test[0] ? r->self_test : "not reached"));
-    (void)json_object_set_new(e, "removed", json_boolean(!r->undo_failed));
+    if (d->level == DRILL_EXERCISE)
+        add_exercise(e, p, r);
+    else
+        add_scratch(e, r);
 }
 
 /* ---- result ---- */
@@ -189,6 +218,8 @@ static json_t *for_redis(const struct drill *d, const struct drill_part *p)
         json_t *compared = json_copy(p->compared);
         (void)json_object_del(compared, "scratch");
         (void)json_object_set_new(e, "compared", compared);
+        (void)json_object_del(e, "target");
+        (void)json_object_del(e, "kept_old");
     }
     if (p->file[0]) {
         (void)json_object_set_new(e, "file", json_string(p->file));
@@ -206,7 +237,7 @@ static void pack_part(struct dr_buf *map, const struct drill *d, const struct dr
     dr_pack_map(map, 8 + p->plan_pairs);
     dr_pack_text(map, "ok");
     dr_pack_bool(map, p->ok);
-    dr_pack_pair(map, "level", d->level == DRILL_PLAN ? "plan" : "drill");
+    dr_pack_pair(map, "level", drill_level_name(d->level));
     dr_pack_text(map, "backup_id");
     if (p->backup_id[0])
         dr_pack_text(map, p->backup_id);
@@ -223,13 +254,21 @@ static void pack_part(struct dr_buf *map, const struct drill *d, const struct dr
         dr_buf_add(map, p->plan.data, p->plan.len);
 }
 
+static void pack_skipped(struct dr_buf *map, const char *procedure, const char *why)
+{
+    dr_pack_map(map, 2);
+    dr_pack_pair(map, "procedure_id", procedure);
+    dr_pack_pair(map, "why", why);
+}
+
 unsigned drill_result(struct job *j, struct dr_buf *map)
 {
     const struct drill *d = job_state(j);
-    unsigned ended = 0, skipped = 0;
+    const bool no_full = !d->only && !recovery_find(DRILL_FULL);
+    unsigned ended = 0, skipped = no_full;
     for (unsigned i = 0; i < d->part_count; i++) {
         ended += d->parts[i].evidence != NULL;
-        skipped += d->parts[i].skipped;
+        skipped += d->parts[i].skipped[0] != 0;
     }
     dr_pack_text(map, "procedures");
     dr_pack_map(map, ended);
@@ -239,11 +278,10 @@ unsigned drill_result(struct job *j, struct dr_buf *map)
     dr_pack_text(map, "skipped");
     dr_pack_array(map, skipped);
     for (unsigned i = 0; i < d->part_count; i++)
-        if (d->parts[i].skipped) {
-            dr_pack_map(map, 2);
-            dr_pack_pair(map, "procedure_id", d->parts[i].procedure->id);
-            dr_pack_pair(map, "why", "not configured");
-        }
+        if (d->parts[i].skipped[0])
+            pack_skipped(map, d->parts[i].procedure->id, d->parts[i].skipped);
+    if (no_full)
+        pack_skipped(map, DRILL_FULL, "this version has no procedure for it");
     if (!d->recovery_code[0])
         return 2;
     dr_pack_pair(map, "recovery_code", d->recovery_code);

@@ -103,17 +103,41 @@ static void add_number(json_t *to, const char *name, const json_t *from, const c
         (void)json_object_set(to, name, v);
 }
 
+/* An earlier delivery of this exercise may have come as far as this. */
+static enum dr_rc is_saved(struct drill_saving *s, bool *saved, struct dr_err *err)
+{
+    struct drill_line *lines = NULL;
+    size_t count = 0;
+    *saved = false;
+    if (!s->r->settled)
+        return DR_OK;
+    enum dr_rc rc = drill_history(s->r->env->store, false, &lines, &count, err);
+    for (size_t i = 0; i < count && !*saved; i++) {
+        if (strcmp(lines[i].run, s->r->run) != 0 || lines[i].ok != s->part->ok)
+            continue;
+        (void)snprintf(s->part->file, sizeof s->part->file, "%s", lines[i].file);
+        (void)snprintf(s->part->sha256, sizeof s->part->sha256, "%s", lines[i].sha256);
+        *saved = true;
+    }
+    free(lines);
+    return rc;
+}
+
 enum dr_rc drill_save(void *saving, struct cancel *cancel, struct dr_err *err)
 {
     struct drill_saving *s = saving;
     struct drill_part *p = s->part;
     struct store *store = s->r->env->store;
+    bool saved = false;
     (void)cancel;
+    if (is_saved(s, &saved, err) || saved)
+        return err->rc;
     if (write_file(store, p, s->r->run, err))
         return dr_wrap(err, "evidence of the drill");
-    json_t *record = json_pack("{s:b,s:s,s:s,s:s,s:s,s:s,s:s}", "ok", p->ok, "level", "drill",
-                               "procedure", p->procedure->id, "run", s->r->run, "chosen_by",
-                               p->chosen_by, "file", p->file, "sha256", p->sha256);
+    json_t *record =
+        json_pack("{s:b,s:s,s:s,s:s,s:s,s:s,s:s}", "ok", p->ok, "level",
+                  drill_level_name(s->d->level), "procedure", p->procedure->id, "run", s->r->run,
+                  "chosen_by", p->chosen_by, "file", p->file, "sha256", p->sha256);
     add_number(record, "rto_ms", p->evidence, "rto", "ms");
     add_number(record, "rto_target_ms", p->evidence, "rto", "target_ms");
     add_number(record, "rpo_s", p->evidence, "rpo", "s");
@@ -164,6 +188,7 @@ static enum dr_rc add_line(void *arg, const struct catalog_record *rec, struct d
                              .rpo_target_s = int_of(o, "rpo_target_s"),
                              .evidence = ""};
     (void)snprintf(l->backup_id, sizeof l->backup_id, "%s", rec->backup_id);
+    text_of(o, "level", l->level, sizeof l->level);
     text_of(o, "procedure", l->procedure, sizeof l->procedure);
     text_of(o, "chosen_by", l->chosen_by, sizeof l->chosen_by);
     text_of(o, "run", l->run, sizeof l->run);

@@ -7,6 +7,17 @@
 #include "worker/recovery/drill.h"
 #include "worker/task/tasks.h"
 
+static enum dr_rc refuse_unknown(const char *id, struct dr_err *err)
+{
+    char known[256] = "";
+    for (unsigned i = 0; recovery_procedures[i]; i++) {
+        size_t at = strlen(known);
+        (void)snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "",
+                       recovery_procedures[i]->id);
+    }
+    return dr_fail(err, DR_E_REFUSED, "this version has no procedure %s, it has: %s", id, known);
+}
+
 static enum dr_rc decode(const struct dr_args *args, void *state, struct dr_err *err)
 {
     struct drill *d = state;
@@ -16,7 +27,7 @@ static enum dr_rc decode(const struct dr_args *args, void *state, struct dr_err 
                : strcmp(level, "plan") == 0          ? DRILL_PLAN
                                                      : DRILL_EXERCISE;
     if (id && !(d->only = recovery_find(id))) {
-        (void)dr_fail(err, DR_E_REFUSED, "this version has no procedure %s", id);
+        (void)refuse_unknown(id, err);
         return dr_err_field(err, "a.procedure_id", id, strlen(id));
     }
     if (backup && !d->only && strcmp(backup, "latest") != 0) {

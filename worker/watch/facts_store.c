@@ -107,8 +107,8 @@ static enum dr_rc look_at_drills(struct store *s, struct facts_store *f, struct 
         return err->rc;
     for (size_t i = 0; i < count && f->drill_count < FACTS_DRILLS; i++) { /* newest first */
         const struct drill_line *l = &lines[i];
-        if (has_drill(f, l->procedure))
-            continue;
+        if (has_drill(f, l->procedure) || strcmp(l->level, "drill") != 0)
+            continue; /* an exercise's time has the swap in it: another series */
         struct facts_drill *d = &f->drills[f->drill_count++];
         *d = (struct facts_drill){.ok = l->ok,
                                   .at_ms = l->at_ms,
