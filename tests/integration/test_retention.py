@@ -452,6 +452,57 @@ def case_what_was_displaced_is_not_purged_when_the_better_one_turns_bad(case):
     assert "frozen" in case.order("retention", "r3")["reasons"][old[0]]
 
 
+def without_rights(case):
+    """Workers of this case go by the modes of files, also where the tests run as root."""
+    folder = case.dir / "bin"
+    folder.mkdir()
+    setpriv = "setpriv --bounding-set -dac_override,-dac_read_search " if dr.ROOT else ""
+    (folder / "drworker").write_text(f'#!/bin/sh\nexec {setpriv}{dr.BIN.resolve()}/drworker "$@"\n')
+    (folder / "drworker").chmod(0o755)
+    case.bin = folder
+
+
+def case_what_could_not_be_read_keeps_older_ones(case):
+    """While the oldest of what is kept lacks a file, whatever is older and whole stays."""
+    store = set_up(case, BACKUP_ALLOW_UNREADABLE="true")
+    old = old_ones(case, 40, 2)
+    without_rights(case)
+    case.worker()
+    secret = case.files / "secret"
+    secret.write_text("not for the worker")
+    secret.chmod(0)
+    lacks = case.order("backup", "b1", "partial", kind="files", **{"class": "scheduled"})["backup_id"]
+    said_ = [r["data"] for r in catalog(store) if r["backup_id"] == lacks]
+    assert [d.get("unreadable") for d in said_] == [1], said_
+    case.order("verify", "v1", all=True)
+    assert [r["data"]["unreadable"] for r in catalog(store) if r["type"] == "verified" and r["backup_id"] == lacks] == [1]
+    result = case.order("retention", "r1")
+    assert result["tombstoned"] == result["delete"] == [], result
+    assert {i: result["reasons"][i] for i in old} == {i: ["suspect-after"] for i in old}, result
+    secret.chmod(0o600)
+    whole_ = case.order("backup", "b2", kind="files", **{"class": "scheduled"})["backup_id"]
+    result = case.order("retention", "r2", dry_run=True)
+    assert "runner-up" in result["reasons"][lacks] and result["delete"] == [], result
+    case.order("verify", "v2", all=True)
+    result = case.order("retention", "r3", dry_run=True)
+    assert sorted(result["delete"]) == sorted([lacks, *old]) and result["keep"] == [whole_], result
+
+
+def case_a_drill_that_restored_something_else_keeps_older_ones(case):
+    """Every byte is proven, and yet it is not what was saved: a made-up tree has no roots."""
+    store = set_up(case)
+    old = old_ones(case, 40, 2)
+    new, = today(case, 1)
+    case.worker()
+    assert sorted(case.order("retention", "r1", dry_run=True)["delete"]) == sorted(old)
+    case.order("test-recovery", "t1", "failed", procedure_id="file_system_recovery", backup_id=new)
+    drilled = [r["data"] for r in catalog(store) if r["type"] == "drilled"]
+    assert [(d["ok"], d["kind"]) for d in drilled] == [(False, "integrity")], drilled
+    result = case.order("retention", "r2")
+    assert result["tombstoned"] == result["delete"] == [], result
+    assert {i: result["reasons"][i] for i in old} == {i: ["suspect-after"] for i in old}, result
+
+
 def case_lost_manifests_stop_their_kind_until_a_person_decides(case):
     store = set_up(case)
     old = today(case, 4)

@@ -98,12 +98,15 @@ enum dr_rc catalog_read_head(const struct catalog_log *log, const struct keyring
 static bool read_data(const json_t *data, struct catalog_record *r)
 {
     const json_t *ok = json_object_get(data, "ok");
+    const char *kind = json_string_value(json_object_get(data, "kind"));
     r->has_manifest_sha256 = strict_hex(data, "manifest_sha256", r->manifest_sha256, 32);
     if (json_object_get(data, "verified_at") &&
         !strict_time(data, "verified_at", &r->verified_at_ms))
         return false;
     r->has_ok = json_is_boolean(ok);
     r->ok = json_is_true(ok);
+    r->has_unreadable = strict_uint(data, "unreadable", 0, STRICT_INT_MAX, &r->unreadable);
+    r->differs = kind && strcmp(kind, dr_rc_name(DR_E_INTEGRITY)) == 0;
     return strcmp(r->type, "added") != 0 || r->has_manifest_sha256;
 }
 

@@ -38,7 +38,9 @@ struct catalog_record {
     char type[24], backup_id[64];
     int64_t at_ms;
     /* of data, where the type has them */
-    bool has_manifest_sha256, has_ok, ok;
+    bool has_manifest_sha256, has_ok, ok, differs; /* differs: failed by what was compared */
+    bool has_unreadable;
+    uint64_t unreadable;
     unsigned char manifest_sha256[32];
     int64_t verified_at_ms;
     const char *data_json; /* until the callback returns */

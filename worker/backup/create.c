@@ -26,8 +26,8 @@ struct create {
         struct container_writer *writer; /* NULL: not open */
     } object, outer;                     /* outer: of the index */
     struct index_writer *index;
-    struct pipe_sink sink;  /* where the index goes */
-    int64_t verified_at_ms; /* 0: not read back */
+    struct pipe_sink sink;    /* where the index goes */
+    struct store_proof proof; /* at_ms 0: not read back */
 };
 
 static enum dr_rc begin(struct create *c, struct making *o, const char *role, unsigned number,
@@ -184,13 +184,13 @@ enum dr_rc create_read_back(struct create *c, struct cancel *cancel, _Atomic uin
     handle_close(h);
     if (rc)
         return dr_wrap(err, "read back");
-    c->verified_at_ms = dr_wall_ms();
+    c->proof = (struct store_proof){.at_ms = dr_wall_ms(), .unreadable = sums.unreadable};
     return DR_OK;
 }
 
 enum dr_rc create_publish(struct create *c, bool *adopted, struct dr_err *err)
 {
-    if (!c->verified_at_ms)
+    if (!c->proof.at_ms)
         return dr_fail(err, DR_E_BUG, "published before it was read back");
-    return store_publish(c->store, c->staging, &c->manifest, c->verified_at_ms, adopted, err);
+    return store_publish(c->store, c->staging, &c->manifest, &c->proof, adopted, err);
 }

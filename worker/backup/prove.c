@@ -23,6 +23,8 @@ static enum dr_rc count_record(void *arg, const char *object, const struct index
     } else if (rec->type == INDEX_TABLE) {
         s->tables++;
         s->rows += rec->table.has_rows ? rec->table.rows : 0;
+    } else if (rec->type == INDEX_SKIP) {
+        s->unreadable += strcmp(rec->skip.why, "unreadable") == 0;
     }
     return p->o->record ? p->o->record(p->o->arg, object, rec, err) : DR_OK;
 }

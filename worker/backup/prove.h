@@ -31,6 +31,7 @@ struct prove_options {
 struct prove_sums {
     uint64_t plain_bytes, stored_bytes;
     uint64_t files, file_bytes, tables, rows; /* as the index counts them */
+    uint64_t unreadable;                      /* paths that the index says could not be read */
     unsigned objects;                         /* of the manifest, the first so many are whole */
     char bad[80];                             /* "backup_id/object" where the proof failed; "" */
 };

@@ -80,7 +80,7 @@ struct retain_item {
     enum retain_proof proof;
     bool offsite;                 /* confirmed off-site */
     bool pinned, leased, journal; /* by a person; being read; named by an open recovery */
-    bool suspect;                 /* good by hash, but its content gave warnings (pages, digests) */
+    bool suspect;                 /* good by hash, but something was not read or not restored */
     bool frozen;              /* something is wrong with its series: nothing of it is given up */
     bool acknowledged;        /* a person has seen that its time is wrong: no alarm any more */
     const char *const *bases; /* borrowed: ids of backups whose chunks it needs */

@@ -35,5 +35,6 @@ void retain_item_of(const struct store_entry *e, struct retain_item *out)
                                 .class = class_of(e->class),
                                 .proof = proof_of(e),
                                 .offsite = e->offsite_at_ms != 0,
-                                .pinned = e->pinned};
+                                .pinned = e->pinned,
+                                .suspect = e->unreadable || e->differs};
 }

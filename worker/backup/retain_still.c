@@ -39,7 +39,8 @@ static bool out_of_order(const struct retain_work *w, const size_t *at, size_t n
     return found;
 }
 
-/* The oldest one that the rules keep has warnings: whatever is older may be the last good one. */
+/* The oldest one that the rules keep has warnings: whatever is older and has none may be the last
+ * good one. One with warnings of its own is no better: what can never be read holds up nothing. */
 static void older_than_suspect(struct retain_work *w, const size_t *at, size_t n)
 {
     size_t oldest = n;
@@ -49,7 +50,8 @@ static void older_than_suspect(struct retain_work *w, const size_t *at, size_t n
     if (oldest == n || !w->in->items[at[oldest]].suspect)
         return;
     for (size_t i = oldest + 1; i < n; i++)
-        w->verdicts[at[i]].reasons |= RETAIN_BIT(SUSPECT_AFTER);
+        if (!w->in->items[at[i]].suspect)
+            w->verdicts[at[i]].reasons |= RETAIN_BIT(SUSPECT_AFTER);
 }
 
 /* The damaged one itself may go once it has been looked at: that deletion wants confirmation, and

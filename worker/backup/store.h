@@ -65,12 +65,19 @@ void staging_free(struct staging *g); /* removes the folder unless it was publis
 /* Removes what dead deliveries left (whose lock is free). */
 enum dr_rc store_sweep_staging(struct store *s, unsigned *removed, struct dr_err *err);
 
+/* What its read-back found. */
+struct store_proof {
+    int64_t at_ms;
+    uint64_t unreadable; /* paths that could not be read when it was taken */
+};
+
 /* Publishes a staging folder whose containers and index are complete, fsynced and read back.
  * Under the catalog lock: the twin of the same job is looked up; seq and prev_sha256 are filled;
  * manifest and signature are written; rename; record `added`; head. adopted: a twin was there, m
  * becomes the twin's manifest, the staging folder is left to staging_free. */
 enum dr_rc store_publish(struct store *s, struct staging *g, struct manifest **m,
-                         int64_t verified_at_ms, bool *adopted, struct dr_err *err) DR_MUST_CHECK;
+                         const struct store_proof *proof, bool *adopted,
+                         struct dr_err *err) DR_MUST_CHECK;
 /* The twin of this job if one is published already: before any work is done. NULL: none. */
 enum dr_rc store_find_job(struct store *s, const char *kind, const char *job_id,
                           struct manifest **out, struct dr_err *err) DR_MUST_CHECK;
@@ -112,6 +119,8 @@ struct store_entry {
     bool acknowledged; /* a person has seen that its time is wrong */
     bool by_hand;      /* given up by a person */
     bool deep;         /* proven again since it was published, and the last proof held */
+    bool unreadable;   /* good by hash, but some path could not be read when it was taken */
+    bool differs;      /* the last drill restored something else than was saved */
     char source[48];   /* system identifier / major version of the server; "": not a database */
     char bad[32]; /* "", or why its manifest is not believed: then only id and kind are known */
 };

@@ -52,14 +52,17 @@ enum dr_rc store_append(struct store *s, const char *type, const char *backup_id
 }
 
 static enum dr_rc record_added(struct store *s, const char *backup_id,
-                               const unsigned char sha256[32], int64_t verified_at_ms,
+                               const unsigned char sha256[32], const struct store_proof *proof,
                                struct dr_err *err)
 {
-    char data[160], sha[65], at[DR_TIME_TEXT];
+    char data[192], sha[65], at[DR_TIME_TEXT], more[48] = "";
     dr_hex(sha256, 32, sha);
-    dr_format_time(verified_at_ms, at);
-    (void)snprintf(data, sizeof data, "{\"manifest_sha256\":\"%s\",\"verified_at\":\"%s\"}", sha,
-                   at);
+    dr_format_time(proof->at_ms, at);
+    if (proof->unreadable)
+        (void)snprintf(more, sizeof more, ",\"unreadable\":%llu",
+                       (unsigned long long)proof->unreadable);
+    (void)snprintf(data, sizeof data, "{\"manifest_sha256\":\"%s\",\"verified_at\":\"%s\"%s}", sha,
+                   at, more);
     return store_append_locked(s, s->keys, "added", backup_id, data, err);
 }
 
@@ -116,7 +119,8 @@ static enum dr_rc find_twin(struct store *s, const char *kind, const char *job_i
 }
 
 /* Records a published folder that its publisher could not record any more. Its manifest was written
- * after the read-back: it was proven when it ended. */
+ * after the read-back: it was proven when it ended. What it lacks is known when it is proven again.
+ */
 static enum dr_rc adopt(struct store *s, const struct manifest *m, const unsigned char sha256[32],
                         struct dr_err *err)
 {
@@ -128,7 +132,7 @@ static enum dr_rc adopt(struct store *s, const struct manifest *m, const unsigne
     if (rc || found)
         return rc;
     dr_log(DR_LOG_INFO, "store.adopt", "backup_id", m->backup_id, NULL);
-    return record_added(s, m->backup_id, sha256, m->t_end_ms, err);
+    return record_added(s, m->backup_id, sha256, &(struct store_proof){.at_ms = m->t_end_ms}, err);
 }
 
 enum dr_rc store_find_job(struct store *s, const char *kind, const char *job_id,
@@ -268,7 +272,7 @@ static enum dr_rc appear(struct store *s, struct staging *g, const char *backup_
 }
 
 static enum dr_rc publish(struct store *s, struct staging *g, struct manifest *m,
-                          int64_t verified_at_ms, struct dr_err *err)
+                          const struct store_proof *proof, struct dr_err *err)
 {
     unsigned char sha[32];
     enum dr_rc rc = continue_series(s, m, err);
@@ -276,11 +280,11 @@ static enum dr_rc publish(struct store *s, struct staging *g, struct manifest *m
         rc = write_manifest(s, g, m, sha, err);
     if (!rc)
         rc = appear(s, g, m->backup_id, err);
-    return rc ? rc : record_added(s, m->backup_id, sha, verified_at_ms, err);
+    return rc ? rc : record_added(s, m->backup_id, sha, proof, err);
 }
 
 enum dr_rc store_publish(struct store *s, struct staging *g, struct manifest **m,
-                         int64_t verified_at_ms, bool *adopted, struct dr_err *err)
+                         const struct store_proof *proof, bool *adopted, struct dr_err *err)
 {
     struct twin t = {0};
     int lock = -1;
@@ -297,7 +301,7 @@ enum dr_rc store_publish(struct store *s, struct staging *g, struct manifest **m
             manifest_free(t.manifest);
         }
     } else if (!rc) {
-        rc = publish(s, g, *m, verified_at_ms, err);
+        rc = publish(s, g, *m, proof, err);
     }
     lock_drop(&lock);
     return rc;

@@ -129,6 +129,8 @@ static void fold_verified(struct store_item *it, const struct catalog_record *r)
 {
     it->entry.verified_at_ms = r->at_ms;
     it->entry.verified_ok = it->entry.deep = r->has_ok ? r->ok : true;
+    if (r->has_unreadable)
+        it->entry.unreadable = r->unreadable > 0;
 }
 
 static void fold_added(struct store *s, struct store_item *it, const struct catalog_record *r)
@@ -139,15 +141,19 @@ static void fold_added(struct store *s, struct store_item *it, const struct cata
     memcpy(it->entry.manifest_sha256, r->manifest_sha256, 32);
     it->entry.verified_at_ms = r->verified_at_ms;
     it->entry.verified_ok = r->verified_at_ms > 0;
-    it->entry.deep = false;
+    it->entry.deep = it->entry.differs = false;
+    it->entry.unreadable = r->has_unreadable && r->unreadable > 0;
     it->entry.tombstoned_at_ms = 0;
 }
 
-/* A drill that failed proves nothing, but it is the last word. */
+/* A drill that failed proves nothing, but it is the last word. One that found no fault with the
+ * content (no room, no right) leaves an earlier finding as it is. */
 static void fold_drilled(struct store_item *it, const struct catalog_record *r)
 {
     it->entry.drill_tried_at_ms = r->at_ms;
     it->entry.drill_ok = !r->has_ok || r->ok;
+    if (it->entry.drill_ok || r->differs)
+        it->entry.differs = !it->entry.drill_ok;
     if (it->entry.drill_ok)
         it->entry.drilled_at_ms = r->at_ms;
 }

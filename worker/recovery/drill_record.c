@@ -138,6 +138,8 @@ enum dr_rc drill_save(void *saving, struct cancel *cancel, struct dr_err *err)
         json_pack("{s:b,s:s,s:s,s:s,s:s,s:s,s:s}", "ok", p->ok, "level",
                   drill_level_name(s->d->level), "procedure", p->procedure->id, "run", s->r->run,
                   "chosen_by", p->chosen_by, "file", p->file, "sha256", p->sha256);
+    if (!p->ok && p->err.rc) /* integrity: what was restored is not what was saved */
+        (void)json_object_set_new(record, "kind", json_string(dr_rc_name(p->err.rc)));
     add_number(record, "rto_ms", p->evidence, "rto", "ms");
     add_number(record, "rto_target_ms", p->evidence, "rto", "target_ms");
     add_number(record, "rpo_s", p->evidence, "rpo", "s");

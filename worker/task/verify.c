@@ -24,6 +24,7 @@ enum { DAY_MS = 86400000, RECORD_MAX = 1024 };
 struct checked {
     char backup_id[64];
     uint64_t bytes; /* stored, read */
+    uint64_t unreadable;
     enum dr_rc rc;
     char reason[32], object[80], message[256];
 };
@@ -120,6 +121,8 @@ static enum dr_rc record(struct store *s, const struct checked *c, const struct 
                   c->rc ? "false" : "true");
     if (c->rc)
         dr_buf_printf(&b, ",\"class\":\"%s\",\"object\":\"%s\"", c->reason, c->object);
+    else
+        dr_buf_printf(&b, ",\"unreadable\":%llu", (unsigned long long)c->unreadable);
     dr_buf_str(&b, ",\"whole\":[");
     for (unsigned i = 0; m && i < whole; i++)
         dr_buf_printf(&b, "%s\"%s\"", i ? "," : "", m->objects[i].name);
@@ -151,6 +154,7 @@ static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
     }
     c->rc = rc;
     c->bytes = sums.stored_bytes;
+    c->unreadable = sums.unreadable;
     (void)snprintf(c->reason, sizeof c->reason, "%s", found.reason);
     (void)snprintf(c->object, sizeof c->object, "%s", sums.bad[0] ? sums.bad : c->backup_id);
     (void)snprintf(c->message, sizeof c->message, "%s", found.msg);

@@ -362,6 +362,12 @@ static void older_than_a_suspect_one_stays(void **state)
     plan(k);
     WHY(&old[0], RETAIN_BIT(SUSPECT_AFTER));
     WHY(&old[2], RETAIN_BIT(SUSPECT_AFTER));
+    old[1].suspect = true; /* no better than what is kept */
+    plan(k);
+    GIVEN_UP(&old[1]);
+    WHY(&old[0], RETAIN_BIT(SUSPECT_AFTER));
+    WHY(&old[2], RETAIN_BIT(SUSPECT_AFTER));
+    old[1].suspect = false;
     a[6].suspect = false;
     a[5].suspect = true; /* an older good one is there */
     plan(k);
