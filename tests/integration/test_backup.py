@@ -11,6 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+import clock  # noqa: E402
 import dr  # noqa: E402
 import pg  # noqa: E402
 
@@ -191,6 +192,33 @@ def case_a_budget_rotates_through_all(case):
     case.order("verify", "bad", "failed", backup_id=ids[0])
     last = json.loads((store / "catalog/log/000001.jsonl").read_text().splitlines()[-1])["data"]
     assert last["ok"] is False and last["object"] == f"{ids[0]}/index.drb" and "index.drb" not in last["whole"], last
+
+
+def case_a_proof_older_than_promised(case):
+    """A budget too small for DR_VERIFY_MAX_AGE_DAYS: verify is partial and names the oldest, health says how old."""
+    case.store(database=False, files=True)
+    begin = clock.ms("2026-05-01T02:00:00")
+    day = clock.Clock(case, begin)
+    case.worker(LD_PRELOAD=day.env["LD_PRELOAD"], DR_CLOCK_FILE=day.env["DR_CLOCK_FILE"], DR_LEASE_MS="600000",
+                DR_VERIFY_MAX_AGE_DAYS=2)
+
+    def gate(jid):
+        return {c["name"]: c for c in case.order("health", jid)["checks"]}["proof"]
+    ids = [case.backup("files", f"f{i}") for i in range(3)]
+    day.set(begin + 24 * 3600000)
+    result = case.order("verify", "v1", budget_bytes=1)
+    assert result["checked"] == [ids[0]] and result["overdue"] == 0 and gate("h1")["status"] == "ok", result
+    day.set(begin + 49 * 3600000)
+    result = case.order("verify", "v2", "partial", budget_bytes=1)
+    assert result["checked"] == [ids[1]] and result["overdue"] == 1 and result["bad"] == [], result
+    assert result["oldest_proof"]["backup_id"] == ids[2], result
+    assert "1 more is older than 2 days (DR_VERIFY_MAX_AGE_DAYS)" in result["summary"], result
+    g = gate("h2")
+    assert (g["status"], g["limit"]) == ("warning", 2 * 86400) and 49 * 3600 - 60 <= g["value"] < 50 * 3600, g
+    day.set(begin + 97 * 3600000)
+    assert gate("h3")["status"] == "critical"
+    result = case.order("verify", "v3", all=True)
+    assert result["overdue"] == 0 and len(result["checked"]) == 3 and gate("h4")["status"] == "ok", result
 
 
 def case_unknown_id_is_refused(case):
