@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/mem.h"
+#include "worker/core/fault.h"
 #include "worker/core/fiber.h"
 #include "worker/queue/queue_internal.h"
 #include "worker/queue/told.h"
@@ -56,7 +57,7 @@ static void head_fiber(void *arg)
     script_key(c, &q->keys, "info", "");
     script_number(c, (int64_t)q->head_seq);
     script_arg(c, sha256);
-    if (script_run(c, q->scripts, q->conn, &r, &err)) {
+    if (fault_point("head.intent", &err) || script_run(c, q->scripts, q->conn, &r, &err)) {
         if (err.rc != DR_E_UNREACHABLE) /* else it is told at the next connect */
             dr_log_err(DR_LOG_WARN, "queue.head", &err, NULL);
     } else if (strcmp(script_text(r, 0), "OK") != 0) {
