@@ -1,7 +1,9 @@
 /* status, cancel, workers: what Redis says of one job, and of workers. */
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/embedded.h"
@@ -159,13 +161,27 @@ int cmd_workers(struct cmd *c)
     return 0;
 }
 
+/* Who asks, by their own words: the audit log has it as such. */
+static void name_self(char out[128])
+{
+    char host[65] = "";
+    const struct passwd *who = getpwuid(geteuid()); /* one thread runs here */
+    (void)gethostname(host, sizeof host - 1);
+    if (who)
+        (void)snprintf(out, 128, "%.60s@%s", who->pw_name, host);
+    else
+        (void)snprintf(out, 128, "uid %u@%s", (unsigned)geteuid(), host);
+}
+
 int cmd_cancel(struct cmd *c)
 {
     struct dr_err err = {0};
     redisReply *r = NULL;
     char job[DR_KEY_MAX], ev[DR_KEY_MAX], evj[DR_KEY_MAX], run[DR_KEY_MAX], hint[DR_KEY_MAX];
+    char by[128];
     const char *text = NULL;
     int code = 0;
+    name_self(by);
     for (const struct dr_embedded *e = producer_scripts; e->name; e++)
         if (strcmp(e->name, "cancel") == 0)
             text = e->text;
@@ -174,7 +190,7 @@ int cmd_cancel(struct cmd *c)
         link_text(c->link, 5000, &r, &err, "EVAL", text, "4",
                   dr_key(&c->keys, job, "job:", c->argv[0]), dr_key(&c->keys, ev, "ev", ""),
                   dr_key(&c->keys, evj, "ev:", c->argv[0]), dr_key(&c->keys, run, "run", ""),
-                  c->argv[0], dr_key(&c->keys, hint, "hint:", ""), NULL))
+                  c->argv[0], dr_key(&c->keys, hint, "hint:", ""), by, NULL))
         return cmd_fail(&err);
     const char *word = r->element[0]->str, *st = r->elements > 1 ? r->element[1]->str : "";
     if (strcmp(word, "GONE") == 0) {

@@ -123,6 +123,15 @@ static enum dr_rc no_auth(struct check *c, const char *kind, const char *field)
     return refuse(c, DR_E_AUTH, "auth", kind, field, field && *field == 'k' ? c->kid : NULL);
 }
 
+/* kid "": a bare message. */
+static void name_actor(char actor[DR_ACTOR_MAX + 1], const char *kid, const char *claimed)
+{
+    if (kid[0])
+        (void)snprintf(actor, DR_ACTOR_MAX + 1, "%s/%s", kid, claimed);
+    else
+        (void)snprintf(actor, DR_ACTOR_MAX + 1, "unsigned");
+}
+
 static enum dr_rc check_signature(struct check *c, const struct dr_lane *lane)
 {
     bool sched = strcmp(c->kid, "sched") == 0;
@@ -135,6 +144,8 @@ static enum dr_rc check_signature(struct check *c, const struct dr_lane *lane)
         return refuse_as(c, "auth");
     if (!dr_mac_equal(mac, c->mac))
         return no_auth(c, "bad-mac", "mac");
+    (void)snprintf(c->refusal->kid, sizeof c->refusal->kid, "%s", c->kid);
+    name_actor(c->refusal->actor, c->kid, c->refusal->claimed_actor);
     if (entry && c->ctx->now_ms > entry->not_after_ms)
         return no_auth(c, "key-expired", "kid");
     bool allowed = sched ? strcmp(lane->name, "execute") != 0 &&
@@ -159,17 +170,6 @@ static enum dr_rc check_auth(struct check *c, const struct dr_lane *lane)
     return DR_OK;
 }
 
-static void name_actor(struct dr_envelope *e, const struct check *c)
-{
-    const char *claimed = dr_args_str(e->args, "actor");
-    if (claimed)
-        (void)snprintf(e->claimed_actor, sizeof e->claimed_actor, "%s", claimed);
-    if (c->is_signed)
-        (void)snprintf(e->actor, sizeof e->actor, "%s/%s", c->kid, claimed ? claimed : "");
-    else
-        (void)snprintf(e->actor, sizeof e->actor, "unsigned");
-}
-
 static enum dr_rc read_body(struct check *c, struct dr_envelope *e)
 {
     if (dr_body_read(c->body, c->is_signed, e, c->err))
@@ -179,7 +179,9 @@ static enum dr_rc read_body(struct check *c, struct dr_envelope *e)
     if (dr_args_read(e->lane->name, dr_body_get(c->body, "a"), &e->args, c->err))
         return refuse_as(c, "bad-field");
     (void)snprintf(e->kid, sizeof e->kid, "%s", c->kid);
-    name_actor(e, c);
+    const char *claimed = dr_args_str(e->args, "actor");
+    (void)snprintf(e->claimed_actor, sizeof e->claimed_actor, "%s", claimed ? claimed : "");
+    name_actor(e->actor, c->kid, e->claimed_actor);
     if (!e->exp_ms && e->iat_ms)
         e->exp_ms = e->iat_ms + 86400000;
     return DR_OK;
@@ -193,6 +195,19 @@ static void remember_id(struct check *c)
         memcpy(c->refusal->id, id->via.str.ptr, id->via.str.size);
 }
 
+/* Not the arguments as they are read: these may be what is wrong. */
+static void remember_claim(struct check *c)
+{
+    const msgpack_object *a = dr_body_get(c->body, "a"), *o = NULL;
+    char *out = c->refusal->claimed_actor;
+    if (a && a->type == MSGPACK_OBJECT_MAP)
+        o = dr_body_get(&a->via.map, "actor");
+    if (o && o->type == MSGPACK_OBJECT_STR && o->via.str.size < sizeof c->refusal->claimed_actor)
+        memcpy(out, o->via.str.ptr, o->via.str.size);
+    if (!c->is_signed)
+        name_actor(c->refusal->actor, "", out);
+}
+
 static enum dr_rc run_checks(struct check *c, const void *raw, size_t len, struct dr_envelope *e)
 {
     if (unpack(c, raw, len, &c->outer))
@@ -204,6 +219,7 @@ static enum dr_rc run_checks(struct check *c, const void *raw, size_t len, struc
         return c->err->rc;
     c->refusal->record = true;
     remember_id(c);
+    remember_claim(c);
     memcpy(e->dig, c->refusal->dig, sizeof e->dig);
     if (check_lane(c) || (!c->ctx->accepted && check_auth(c, e->lane)))
         return c->err->rc;

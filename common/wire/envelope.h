@@ -44,6 +44,9 @@ struct dr_refusal {
     char id[DR_JOB_ID_MAX + 1]; /* "" when it has no valid id */
     char dig[DR_DIG_TEXT];
     bool record; /* auth, wrong-lane and reserved-id never make a record */
+    /* Of whom it is, as in the envelope: kid and actor only once the signature was good (a bare
+     * message's actor is `unsigned`); what a message says of itself is claimed_actor. */
+    char kid[DR_KID_MAX + 1], actor[DR_ACTOR_MAX + 1], claimed_actor[129];
 };
 
 /* All checks of the protocol in their order, but for expiry: a job that has started may be older

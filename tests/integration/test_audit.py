@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 """The audit log: every order and what came of it; a record changed, removed, moved or added is found."""
+import getpass
+import hashlib
 import json
 import pathlib
 import re
 import shutil
 import sys
 
+import msgpack
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from dr import run, wait  # noqa: E402
+from signing import keys, now_ms, signed  # noqa: E402
 
 RECOVERY = {"procedure_id": "file_system_recovery"}
 
@@ -63,6 +68,93 @@ def case_every_order_and_what_came_of_it(c):
     assert "7 records" in c.drworker("audit", "verify") and taken
     c.drworker("audit", "look", code=2)
     c.drworker("audit", "show", "--last", "0", code=2)
+
+
+def told(c, jid, count=1):
+    """What the log holds of an order, once there are so many records."""
+    return wait(lambda: (lambda found: found if len(found) >= count else None)(records(c, "--job", jid)))
+
+
+def case_orders_that_ended_while_they_waited(c):
+    """Nothing ran, and yet it is known what was ordered by whom, how it ended and who ended it."""
+    c.store(database=False, files=True)
+    c.r.sadd("{dr}:pause", "backup")
+    c.worker()
+    c.push("backup", {"id": "late", "t": "backup", "iat": now_ms() - 2000, "exp": now_ms() - 1000, "a": {"kind": "files"}})
+    c.cli("backup", "files", "--id", "unwanted")
+    c.cli("cancel", "unwanted")
+    assert c.state("unwanted") == "cancelled" and records(c) == []
+    c.r.srem("{dr}:pause", "backup")
+    me = getpass.getuser() + "@"
+    for jid, outcome, by in ("late", "expired", ""), ("unwanted", "cancelled", me):
+        only, = told(c, jid)
+        assert (only["type"], only["data"]["outcome"], only["data"]["actor"]) == ("ended", outcome, "unsigned"), only
+        assert only["data"]["args"]["kind"] == "files" and only["data"]["kid"] == "", only
+        assert only["data"].get("cancelled_by", "").startswith(by), only
+    wait(c.at_rest)
+    assert f"cancelled by {me}" in c.drworker("audit", "show", "--job", "unwanted")
+    c.kill(c.processes[-1])
+    c.worker(DR_FAULT="backup.data.done:sleep:2000")
+    c.push("backup", {"id": "stopped", "t": "backup", "a": {"kind": "files"}})
+    wait(lambda: c.job("stopped").get("step") == b"data")
+    c.cli("cancel", "stopped")
+    end = told(c, "stopped", 2)[-1]["data"]
+    assert end["outcome"] == "cancelled" and end["cancelled_by"].startswith(me) and "args" not in end, end
+
+
+def case_a_worker_that_dies_before_it_notes_down_the_end(c):
+    """Redis has ended the order already; whoever meets its message next writes the record."""
+    c.store(database=False, files=True)
+    p = c.worker(DR_FAULT="start.reply:2:kill")  # the first one is that Redis has no such script yet
+    c.push("backup", {"id": "late", "t": "backup", "iat": now_ms() - 2000, "exp": now_ms() - 1000, "a": {"kind": "files"}})
+    assert p.wait(30) == -9 and c.state("late") == "expired"
+    assert records(c) == []
+    c.worker()
+    assert told(c, "late")[0]["data"]["outcome"] == "expired"
+    wait(c.at_rest)
+
+
+def case_what_scripts_bury(c):
+    """By the reaper, of a lane that nobody serves; too long to be read; a stranger's order in the lane of noop."""
+    c.store(database=False, files=True)
+    raw = msgpack.packb({"id": "deadly", "t": "sync", "a": {}})
+    c.r.hset("{dr}:deliv", hashlib.sha1(raw).hexdigest(), 5)
+    c.r.hset("{dr}:run", "7", b"somebody|sync|" + raw)
+    c.r.zadd("{dr}:lease:sync", {"7": 1})
+    c.worker()
+    c.push("noop", {"id": "stray", "t": "execute", "a": {**RECOVERY, "actor": "mallory"}})
+    c.push("noop", b"x" * 262145)
+    poison, = told(c, "deadly")
+    assert poison["type"] == "refused" and poison["data"]["lane"] == "sync", poison
+    assert poison["data"]["reason"] == "poison" and poison["data"]["value"] == "6", poison
+    stray, = told(c, "stray")
+    assert stray["data"]["reason"] == "wrong-lane" and stray["data"]["claimed_actor"] == "mallory", stray
+    assert stray["data"]["lane"] == "noop" and stray["data"]["actor"] == "unsigned", stray
+    big, = told(c, "")
+    assert big["data"]["reason"] == "too-big" and big["data"]["value"] == "262145", big
+    wait(c.at_rest)
+    c.order("noop", "after")
+    assert len(records(c)) == 3
+
+
+def case_refused_orders_name_who_signed_them(c):
+    """Never who only says so."""
+    path, key = keys(c, "ops operator * -", "app app * -")
+    c.store(database=False, files=True, DR_SIGN_KEYS_FILE=path)
+    c.worker()
+    for jid, kid, secret, more, wanted in [
+            ("odd", "ops", key["ops"], {"color": "red"}, ("ops", "ops/anna", "anna")),
+            ("role", "app", key["app"], {}, ("app", "app/anna", "anna")),
+            ("forged", "ops", bytes(32), {}, ("", "", "anna")),
+            ("odd-actor", "ops", key["ops"], {"actor": 7}, ("ops", "ops/", "")),
+            ("long-actor", "ops", key["ops"], {"actor": "x" * 5000}, ("ops", "ops/", ""))]:
+        body = {"id": jid, "t": "execute", "iat": now_ms(), "a": {**RECOVERY, "actor": "anna", **more}}
+        c.push("execute", signed(kid, secret, body, "execute"))
+        d = told(c, jid)[0]["data"]
+        assert (d["kid"], d["actor"], d["claimed_actor"]) == wanted, (jid, d)
+    c.push("execute", {"id": "bare", "t": "execute", "a": {**RECOVERY, "actor": "anna"}})
+    d = told(c, "bare")[0]["data"]
+    assert (d["kid"], d["actor"], d["claimed_actor"]) == ("", "unsigned", "anna"), d
 
 
 def case_a_command_that_changes_something(c):

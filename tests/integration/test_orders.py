@@ -1,39 +1,15 @@
 #!/usr/bin/env python3
 """Who may order what: signatures, roles, replays, unsigned orders, key files."""
-import hashlib
-import hmac
 import pathlib
 import sys
-import time
 
 import msgpack
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from dr import run, wait  # noqa: E402
+from signing import keys, now_ms, signed  # noqa: E402
 
 PROCEDURE = {"procedure_id": "database_recovery"}
-
-
-def now_ms():
-    return int(time.time() * 1000)
-
-
-def keys(c, *lines, name="keys"):
-    """A key file; each line KID ROLE TYPES NOT-AFTER. {kid: key}."""
-    path, found = c.dir / name, {}
-    for line in lines:
-        kid, role, types, until = line.split()
-        words = ["keys", "new", kid, role, "--types", types] + (["--not-after", until] if until != "-" else [])
-        found[kid] = c.cli(*words)
-    path.write_text("# of a test\n" + "".join(found.values()))
-    path.chmod(0o600)
-    return path, {kid: bytes.fromhex(text.split()[4]) for kid, text in found.items()}
-
-
-def signed(kid, key, body, lane, ns="dr"):
-    b = msgpack.packb(body)
-    mac = hmac.new(key, b"dr1\0" + ns.encode() + b"\0" + lane.encode() + b"\0" + b, hashlib.sha256).digest()
-    return msgpack.packb({"v": 1, "kid": kid, "b": b, "mac": mac})
 
 
 def execute(jid, **more):

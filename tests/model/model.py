@@ -39,6 +39,7 @@ class Model:
         self.next_wid = 3
         self.accepted, self.finishes, self.bodies = set(), collections.Counter(), {}
         self.last_ticket, self.stale, self.leased = 0, 0, {}
+        self.tombstones, self.told = set(), set()  # jobs that ended while they waited; of whose end a worker knows
         self.journals = {}  # raw -> 1 open, 2 closed: what a worker finds on disk
 
     def say(self, *words):
@@ -134,7 +135,7 @@ class Model:
         body = hand[1].split("/")[1]
         if x["journal"] == 1 and code not in ("OK", "ALREADY", "DUP_RUN", "GONE"):
             raise Broken(f"{jid} has an open journal, start answered {code}")
-        if x["is_over"] and x["first"] and code != "DUP_DONE" and not x["journal"]:
+        if x["is_over"] and x["first"] and code not in ("DUP_DONE", "CANCELLED", "EXPIRED") and not x["journal"]:
             raise Broken(f"{jid} has ended, start answered {code}")
         if x["busy"] and code == "OK":
             raise Broken(f"{jid} runs twice")
@@ -146,15 +147,19 @@ class Model:
                 self.finishes[jid] = 0
             return
         w.hands.pop(ticket)
-        if code in ("DUP_DONE", "DUP_RUN"):
+        if code in ("CANCELLED", "EXPIRED"):
+            if self.rnd.random() < 0.1:
+                return  # it died before it noted that down; the message comes again
+            self.told.add(jid)
+        if code in ("DUP_DONE", "DUP_RUN", "CANCELLED", "EXPIRED"):
             self.call("drop", [*LANE_KEYS, own, "deliv"],
-                      [ticket, self.mid(hand[1]), int(code == "DUP_DONE")])
+                      [ticket, self.mid(hand[1]), int(code != "DUP_RUN")])
         elif code == "COLLISION":
             self.bury(w, ticket, hand[1], 0)
         elif code == "NOT_YET":
             self.call("park", [*LANE_KEYS, own, "delay:noop", "delayraw", f"job:{jid}", "ev"],
                       [ticket, x["nbf"], jid, LANE, body, 10**9, 0])
-        elif code not in ("GONE", "CANCELLED", "EXPIRED"):
+        elif code != "GONE":
             raise Broken(f"start answered {code}")
 
     def bury(self, w, ticket, raw, record):
@@ -253,7 +258,10 @@ class Model:
 
     def cancel(self):
         jid = f"j{self.rnd.randrange(12)}"
-        self.call("cancel", [f"job:{jid}", "ev", f"ev:{jid}", "run"], [jid, "hint:"])
+        before = (self.s.r.hget(f"{{dr}}:job:{jid}", "st") or b"").decode()
+        reply = self.call("cancel", [f"job:{jid}", "ev", f"ev:{jid}", "run"], [jid, "hint:"])
+        if reply[1:] == [b"cancelled"] and before not in ENDS:
+            self.tombstones.add(jid)
 
     def some(self, tickets):
         return self.rnd.sample(tickets, min(len(tickets), self.rnd.choice([1, 1, 2, 4])))
@@ -313,6 +321,9 @@ class Model:
             letters = [v for v in self.s.r.hvals("{dr}:deadraw") if v.startswith(jid.encode() + b"/")]
             if st not in ENDS and not letters:
                 raise Broken(f"{jid} ended as {st or 'nothing'}")
+            waited = st == "expired" or (st == "cancelled" and jid in self.tombstones)
+            if waited and jid not in self.told and not letters:
+                raise Broken(f"{jid} ended as {st} while it waited, and nobody was told")
             if self.finishes[jid] > 1:
                 raise Broken(f"{jid} was finished {self.finishes[jid]} times")
         if not self.at_rest():
@@ -343,6 +354,8 @@ MUTANTS = [
     ("start", "if resume ~= '1' and (", "if ("),
     ("start", "if resume == '0' then\n    if r[5]", "if true then\n    if r[5]"),
     ("start", "touched[job] and record(job) or was[i]", "was[i]"),
+    ("start", "if st == 'expired' or (st", "if (st"),
+    ("cancel", "'cancel', '2', 'st'", "'cancel', '1', 'st'"),
     ("drop", "if ARGV[3] == '1' then redis.call('HDEL', KEYS[4], ARGV[2]) end", ""),
     ("release", "redis.call('RPUSH', KEYS[4], raw)", ""),
     ("fail", "redis.call('HSET', KEYS[6], ARGV[1], raw)", ""),
@@ -363,7 +376,7 @@ def mutants():
     for m in MUTANTS:
         s = Scripts(m)
         noticed = None
-        for seed in range(60):
+        for seed in range(100):
             noticed = one(s, seed, 700)
             if noticed:
                 break

@@ -274,7 +274,8 @@ def answers(s):
     b = Bench(s, claim=False)
     b.r.lpush("{dr}:q:noop", "x" * 262145, "y" * 262144)
     got = b.claim()
-    yield "too big is buried", (len(got), b.r.hlen("{dr}:deadraw")), (6, 1)
+    yield "too big is buried", (len(got), b.r.hlen("{dr}:deadraw")), (8, 1)
+    yield "and told with its length", got[4:6], [b"", b"262145"]
     yield "its head is kept", b.r.hvals("{dr}:deadraw")[0], b"x" * 64
     b.r.delete("{dr}:q:noop")
     b.r.rpush("{dr}:q:noop:hi", "first")
@@ -312,6 +313,20 @@ def answers(s):
     b = Bench(s)
     yield "expired", b.start(exp=1)[0], "EXPIRED"
     yield "its record", b.r.hget("{dr}:job:j", "st"), b"expired"
+    yield "expired, reply lost", b.start(exp=1)[0], "EXPIRED"
+    yield "one end is told", sum(e[b"e"] == b"end" for _, e in b.r.xrange("{dr}:ev")), 1
+    yield "its message is still held", b.r.hexists("{dr}:run", b.ticket), True
+    yield "until it is dropped", s.run("drop", DROP, [b.ticket, "mid", 1])[0], "OK"
+    b = Bench(s, start=True)
+    s.run("cancel", CANCEL, ["j", "hint:", "anna@host" + "x" * 200])
+    yield "who cancelled it", b.r.hget("{dr}:job:j", "cancel_by"), b"anna@host" + b"x" * 119
+    s.advance(2000)
+    b.r.delete("{dr}:run")  # its worker is gone
+    b.r.hset("{dr}:job:j", "st", "lost")
+    b.r.lpush("{dr}:q:noop", "raw")
+    b.ticket = b.claim()[4].decode()
+    yield "cancelled before it ran again", (b.start()[0], b.start()[0]), ("CANCELLED", "CANCELLED")
+    yield "after that it is a duplicate of nothing that ran", b.r.hmget("{dr}:job:j", "st", "cancel"), [b"cancelled", b"2"]
     b = Bench(s)
     yield "not before", b.start(nbf=s.ms + 500)[0], "NOT_YET"
     park = PARK, [b.ticket, s.ms + 500, "j", "noop", "d", 10**9, 0]
@@ -322,10 +337,11 @@ def answers(s):
     yield "then it is promoted", b.claim()[5], b"raw"
     b = Bench(s, claim=False)
     s.run("enqueue", ENQUEUE, enq)
-    yield "cancel waiting", s.run("cancel", CANCEL, ["j", "hint:"])[1], b"cancelled"
+    yield "cancel waiting", s.run("cancel", CANCEL, ["j", "hint:", "anna@host"])[1], b"cancelled"
     yield "cancel again", s.run("cancel", CANCEL, ["j", "hint:"])[0], "OK"
     b.ticket = b.claim()[4].decode()
-    yield "its message is dropped", b.start()[0], "DUP_DONE"
+    yield "its message is told so", (b.start()[0], b.start()[0]), ("CANCELLED", "CANCELLED")
+    yield "who it was", b.r.hget("{dr}:job:j", "cancel_by"), b"anna@host"
     yield "cancel unknown", s.run("cancel", ["job:x", "ev", "ev:x", "run"], ["x", "h"])[0], "GONE"
     b = Bench(s, start=True)
     yield "cancel running", s.run("cancel", CANCEL, ["j", "hint:"])[1], b"running"
@@ -333,6 +349,11 @@ def answers(s):
     yield "progress says so", s.run("progress", *b.calls()["progress"])[0], "CANCELLED"
     b.finish()
     yield "cancel ended", s.run("cancel", CANCEL, ["j", "hint:"])[0], "ENDED"
+    b = Bench(s, start=True)
+    s.run("cancel", CANCEL, ["j", "hint:"])
+    b.finish("cancelled")
+    b.r.lpush("{dr}:q:noop", "raw")
+    yield "cancelled while it ran, the same once more", b.start(ticket=b.claim()[4].decode())[0], "DUP_DONE"
     b = Bench(s, start=True)
     yield "fail", s.run("fail", *b.calls()["fail"])[0], "OK"
     yield "fail, reply lost", s.run("fail", *b.calls()["fail"])[0], "ALREADY"
@@ -507,7 +528,7 @@ def many(s):
     yield "several ends", [x[0] for x in got], ["OK", "OK", "OK", "STALE"]
     yield "counted by outcome", b.r.hgetall("{dr}:stat"), {b"done": b"2", b"failed": b"1"}
     yield "their tickets are gone", [b.r.hexists("{dr}:run", t) for t in tickets[:6]], \
-        [False, False, False, True, False, False]
+        [False, False, False, True, True, False]
     yield "ends in the feed", sum(e[1][b"e"] == b"end" for e in b.r.xrange("{dr}:ev")), 4
     again = s.shared("finish", "noop", "w", ends)
     yield "their reply lost", [x[0] for x in again], ["ALREADY"] * 3

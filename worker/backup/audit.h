@@ -4,11 +4,14 @@
  * record `audit` {seq, sha256} for its first record and every AUDIT_WITNESS_EVERY after.
  *
  * Types and members of data:
- *   refused   job lane reason kind field value            an order that never ran
+ *   refused   job lane reason kind field value actor kid claimed_actor worker unwritten message;
+ *             args where they were read. kid "" and actor "": no signature that was good.
  *   started   job lane attempt actor kid claimed_actor worker args
- *   ended     job lane actor outcome kind message ms      also retry, parked, handed_back, stale
- *   resolved  run job procedure outcome message           an open journal taken up without a
- * message changed   actor action subject reason                 by a command of drworker
+ *   ended     job lane actor worker outcome kind message; outcome also retry, parked, handed_back,
+ *             stale. Of one that ended while it waited (expired, cancelled) with what `started`
+ *             has. cancelled_by: by their own words, whoever cancelled it.
+ *   resolved  run job procedure outcome message: an open journal, taken up without its message
+ *   changed   actor action subject reason: by a command of drworker
  *
  * Blocking, for pool threads, any number of them and of processes. */
 #ifndef DR_WORKER_BACKUP_AUDIT_H

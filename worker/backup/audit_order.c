@@ -22,17 +22,24 @@ static const char *pack(const struct dispatch_order *o, unsigned unwritten, stru
     static const char *const types[] = {"refused", "started", "ended"};
     dr_buf_str(b, "{\"job\":");
     dr_buf_json(b, o->job_id, strlen(o->job_id));
-    member(b, "lane", o->task->type);
+    member(b, "lane", o->lane);
     member(b, "actor", o->actor);
     member(b, "worker", o->worker);
-    if (o->verdict == DISPATCH_STARTED) {
+    if (o->verdict == DISPATCH_STARTED)
+        dr_buf_printf(b, ",\"attempt\":%u", o->attempt);
+    if (o->verdict != DISPATCH_ENDED || !o->attempt) { /* nothing else says what it was */
         member(b, "kid", o->kid);
         member(b, "claimed_actor", o->claimed_actor);
-        dr_buf_printf(b, ",\"attempt\":%u,\"args\":", o->attempt);
-        dr_args_json(o->args, b);
+        if (o->args) {
+            dr_buf_str(b, ",\"args\":");
+            dr_args_json(o->args, b);
+        }
     }
-    if (o->verdict == DISPATCH_ENDED)
+    if (o->verdict == DISPATCH_ENDED) {
         member(b, "outcome", o->outcome);
+        if (o->cancelled_by[0])
+            member(b, "cancelled_by", o->cancelled_by);
+    }
     if (o->verdict == DISPATCH_REFUSED) {
         member(b, "reason", o->reason);
         member(b, "field", o->err->field);
@@ -80,7 +87,7 @@ void audit_order(struct audit_orders *a, const struct dispatch_order *o)
 {
     struct dr_err err = {0};
     struct dr_buf b;
-    if (!a->services->store || (o->task->flags & TASK_TRIVIAL) ||
+    if (!a->services->store || (o->trivial && o->verdict != DISPATCH_REFUSED) ||
         (o->verdict == DISPATCH_REFUSED && too_many(a)))
         return;
     unsigned unwritten = a->unwritten;

@@ -18,7 +18,7 @@ struct audit_orders {
 };
 
 /* For dispatch_options on_order; in a fiber, waits until the record is durable. Does nothing
- * without a store, and for trivial tasks. */
+ * without a store, and for a trivial task's orders unless they are refused. */
 void audit_order(struct audit_orders *a, const struct dispatch_order *o);
 
 #endif

@@ -64,6 +64,7 @@ void audit_text(const struct catalog_record *r, struct dr_buf *out)
     add_args(data, out);
     add_member(data, "actor", "  by ", out);
     add_member(data, "outcome", "  ", out);
+    add_member(data, "cancelled_by", " by ", out);
     add_member(data, "reason", "  ", out);
     add_member(data, "field", " ", out);
     add_member(data, "value", "=", out);

@@ -8,6 +8,7 @@
 #include "worker/core/fiber.h"
 #include "worker/core/loop.h"
 #include "worker/job/dispatch_internal.h"
+#include "worker/queue/record.h"
 
 void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason)
 {
@@ -24,22 +25,24 @@ void delivery_stop(struct delivery *x, enum dr_rc why, const char *reason)
 void delivery_tell(struct delivery *x, enum dispatch_verdict verdict, const char *outcome,
                    const struct dr_err *err)
 {
-    const struct dispatch *d = x->lane->dispatch;
+    struct dispatch *d = x->lane->dispatch;
     const struct dr_envelope *e = x->envelope;
-    const struct dispatch_order o = {.verdict = verdict,
-                                     .task = x->lane->task,
-                                     .job_id = e ? e->id : x->refusal.id,
-                                     .worker = queue_wid(d->queue),
-                                     .actor = e ? e->actor : "",
-                                     .kid = e ? e->kid : "",
-                                     .claimed_actor = e ? e->claimed_actor : "",
-                                     .args = e ? e->args : NULL,
-                                     .attempt = x->attempt,
-                                     .outcome = outcome,
-                                     .err = err,
-                                     .reason = x->refusal.reason};
-    if (d->o.on_order)
-        d->o.on_order(d->o.arg, &o);
+    const struct dr_refusal *r = &x->refusal;
+    char by[QUEUE_BY_MAX] = "";
+    if (outcome && strcmp(outcome, "cancelled") == 0)
+        queue_cancelled_by(d->queue, e->id, by);
+    struct dispatch_order o = {.verdict = verdict,
+                               .job_id = e ? e->id : r->id,
+                               .actor = e ? e->actor : r->actor,
+                               .kid = e ? e->kid : r->kid,
+                               .claimed_actor = e ? e->claimed_actor : r->claimed_actor,
+                               .args = e ? e->args : NULL,
+                               .attempt = x->attempt,
+                               .outcome = outcome,
+                               .cancelled_by = by,
+                               .err = err,
+                               .reason = r->reason};
+    dispatch_tell_order(d, x->lane->row->name, &o);
 }
 
 static void refuse_collision(struct delivery *x, const char *id)
@@ -112,6 +115,11 @@ static bool check_message(struct delivery *x)
     return false;
 }
 
+static const char *ended_how(enum queue_started how)
+{
+    return how == QUEUE_EXPIRED ? "expired" : "cancelled";
+}
+
 /* True when the job is ours to run. */
 static bool start_job(struct delivery *x)
 {
@@ -144,8 +152,14 @@ static bool start_job(struct delivery *x)
     case QUEUE_COLLISION:
         refuse_collision(x, e->id);
         break;
+    case QUEUE_EXPIRED:
+    case QUEUE_CANCELLED:
+        x->attempt = 0;
+        dr_log(DR_LOG_INFO, "job.ended_waiting", "job", e->id, "outcome", ended_how(started), NULL);
+        delivery_tell(x, DISPATCH_ENDED, ended_how(started), NULL);
+        (void)queue_drop(q, &x->held, true, &err);
+        break;
     case QUEUE_GONE:
-    case QUEUE_ENDED:
         break;
     }
     return false;

@@ -79,13 +79,6 @@ static void on_other_head(void *arg, uint64_t seq, const char *sha256_hex)
         d->o.on_other_head(d->o.arg, seq, sha256_hex);
 }
 
-static void on_poison(void *arg, const char *lane, const void *raw, size_t len)
-{
-    const struct dispatch *d = arg;
-    if (d->o.on_poison)
-        d->o.on_poison(d->o.arg, lane, raw, len);
-}
-
 static unsigned poison_limit(void *arg, const char *lane, const char *mid)
 {
     const struct dispatch *d = arg;
@@ -93,6 +86,59 @@ static unsigned poison_limit(void *arg, const char *lane, const char *mid)
     if (d->o.open_run && d->o.open_run(d->o.journals, mid, NULL))
         return 0; /* whoever can must end what the journal began */
     return row ? row->lost_allowed : 5;
+}
+
+void dispatch_tell_order(struct dispatch *d, const char *lane, struct dispatch_order *o)
+{
+    o->lane = lane;
+    for (const struct job_task *const *t = d->o.tasks; *t; t++)
+        if (strcmp((*t)->type, lane) == 0)
+            o->trivial = ((*t)->flags & TASK_TRIVIAL) != 0;
+    o->worker = queue_wid(d->queue);
+    if (d->o.on_order)
+        d->o.on_order(d->o.arg, o);
+}
+
+/* A message that a script has buried: nobody could read who ordered what. */
+static void tell_buried(struct dispatch *d, const char *lane, const char *job_id,
+                        const char *reason, const struct dr_err *why)
+{
+    struct dispatch_order o = {.verdict = DISPATCH_REFUSED,
+                               .job_id = job_id,
+                               .actor = "",
+                               .kid = "",
+                               .claimed_actor = "",
+                               .cancelled_by = "",
+                               .err = why,
+                               .reason = reason};
+    dispatch_tell_order(d, lane, &o);
+}
+
+static void on_poison(void *arg, const char *lane, const void *raw, size_t len)
+{
+    struct dispatch *d = arg;
+    const struct dr_lane *row = dr_lane_find(lane, strlen(lane));
+    char id[DR_JOB_ID_MAX + 1], dig[DR_DIG_TEXT], lost[12];
+    struct dr_err why = {0};
+    if (d->o.on_poison)
+        d->o.on_poison(d->o.arg, lane, raw, len);
+    (void)dr_envelope_peek(raw, len, id, dig);
+    (void)snprintf(lost, sizeof lost, "%u", row ? row->lost_allowed + 1 : 0);
+    (void)dr_fail(&why, DR_E_INVALID, "its workers died too often");
+    (void)dr_err_reason(&why, "poison");
+    (void)dr_err_field(&why, "deliveries", lost, strlen(lost));
+    tell_buried(d, lane, id, "poison", &why);
+}
+
+static void tell_too_big(struct lane *l, size_t len)
+{
+    struct dr_err why = {0};
+    char text[24];
+    (void)snprintf(text, sizeof text, "%zu", len);
+    (void)dr_fail(&why, DR_E_TOO_BIG, "a message over %d bytes", QUEUE_RAW_MAX);
+    (void)dr_err_reason(&why, "too-big");
+    (void)dr_err_field(&why, "raw", text, strlen(text));
+    tell_buried(l->dispatch, l->row->name, "", "too-big", &why);
 }
 
 static bool serves_schedules(const struct dispatch_options *o)
@@ -266,9 +312,16 @@ static unsigned claim_some(struct lane *l, int64_t *wait_ms)
         return 0;
     }
     for (unsigned i = 0; i < count; i++) {
+        if (!messages[i].ticket[0])
+            continue;
         d->running++;
         delivery_start(l, &messages[i]);
     }
+    for (unsigned i = 0; i < count; i++)
+        if (!messages[i].ticket[0]) {
+            give_slot(l);
+            tell_too_big(l, messages[i].len);
+        }
     if (count)
         *wait_ms = 0;
     else if (paused)

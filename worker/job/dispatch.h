@@ -30,12 +30,16 @@ struct dispatch_recorded {
 enum dispatch_verdict { DISPATCH_REFUSED, DISPATCH_STARTED, DISPATCH_ENDED };
 struct dispatch_order {
     enum dispatch_verdict verdict;
-    const struct job_task *task; /* of the lane */
+    const char *lane;
+    bool trivial;                /* of a task that leaves no trace */
     const char *job_id, *worker; /* job_id "": it had no valid id */
+    /* Verified, as in the envelope; a refused order's as far as its checks came. */
     const char *actor, *kid, *claimed_actor;
-    const struct dr_args *args; /* STARTED, ENDED */
-    unsigned attempt;           /* STARTED */
-    const char *outcome;      /* ENDED: of enum job_outcome, or retry, parked, handed_back, stale */
+    const struct dr_args *args; /* NULL: the order was refused before they were read */
+    unsigned attempt;           /* 0: it never started */
+    /* ENDED: of enum job_outcome, or retry, parked, handed_back, stale; expired, cancelled */
+    const char *outcome;
+    const char *cancelled_by; /* whoever cancelled it, by their own words; "" */
     const struct dr_err *err; /* REFUSED, and ENDED unless it went well */
     const char *reason;       /* REFUSED: of the dead letter */
 };
@@ -65,8 +69,10 @@ struct dispatch_options {
      * is tried again, parked, handed back or owned by another delivery. NULL is allowed. */
     void (*on_end)(void *arg, const struct job_task *task, const struct job *j,
                    enum job_outcome outcome);
-    /* Before a refused order is buried, before a job's first step, and before its end is reported:
-     * in the delivery's fiber, so it may wait. NULL is allowed. */
+    /* Before a refused order is buried, before a job's first step, and before its end is reported;
+     * of one that ended while it waited, before its message is dropped. In the delivery's fiber,
+     * so it may wait. After a message was buried by a script: poison that the reaper found, too
+     * big. NULL is allowed. */
     void (*on_order)(void *arg, const struct dispatch_order *o);
     void (*on_other_head)(void *arg, uint64_t seq, const char *sha256_hex);
     /* A message, as it came, was given up: too many workers died over it. Must not wait. NULL is

@@ -61,7 +61,9 @@ struct dispatch {
 
 enum { RECORD_TTL_DAYS = 14 /* while a job waits or runs, and after a failure */ };
 
-/* Tells on_order, if somebody listens; waits. outcome: of an end. */
+/* Tells on_order, if somebody listens; waits. */
+void dispatch_tell_order(struct dispatch *d, const char *lane, struct dispatch_order *o);
+/* The same of a delivery. outcome: of an end. */
 void delivery_tell(struct delivery *x, enum dispatch_verdict verdict, const char *outcome,
                    const struct dr_err *err);
 /* Takes over the message's bytes. */

@@ -19,8 +19,6 @@ enum {
     QUEUE_BATCH = 16,       /* most messages a claim */
     QUEUE_RAW_MAX = 262144, /* longest message in bytes */
     QUEUE_TICKET_MAX = 24,
-    QUEUE_DEAD_MAX = 10000,
-    QUEUE_INFO_MAX = 16,
 };
 
 struct queue_options {
@@ -52,7 +50,7 @@ struct queue_message {
     char ticket[QUEUE_TICKET_MAX];
     char mid[41];
     const char *lane;
-    unsigned char *raw;
+    unsigned char *raw; /* NULL, and no ticket: too long (len), so it was buried */
     size_t len;
     uint64_t lost; /* deliveries without an end before this one */
 };
@@ -74,7 +72,8 @@ enum queue_started {
     QUEUE_DUP_RUN,
     QUEUE_COLLISION,
     QUEUE_NOT_YET,
-    QUEUE_ENDED, /* expired or cancelled: written, the ticket is cleared */
+    QUEUE_EXPIRED, /* ended while it waited: the message is to be dropped */
+    QUEUE_CANCELLED,
 };
 
 enum queue_claim_of {
@@ -142,7 +141,6 @@ enum dr_rc queue_fail(struct queue *q, struct queue_held *h, const void *err_map
                       int64_t wait_ms, struct dr_err *err);
 enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_refusal *r,
                       struct dr_err *err);
-enum dr_rc queue_forget_dead(struct queue *q, uint64_t *removed, struct dr_err *err); /* old ones */
 enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err);
 /* Not waited for; may get lost, terminal events may not. */
 void queue_progress(struct queue *q, struct queue_held *h, const struct queue_progress *p);

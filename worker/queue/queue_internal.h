@@ -1,4 +1,5 @@
-/* Shared by queue.c (service), transition.c (a script a function), reap.c. Not for other folders.
+/* Shared by queue.c (service), transition.c (a script a function), record.c, reap.c. Not for other
+ * folders.
  */
 #ifndef DR_WORKER_QUEUE_INTERNAL_H
 #define DR_WORKER_QUEUE_INTERNAL_H
@@ -7,6 +8,8 @@
 #include "worker/queue/conn.h"
 #include "worker/queue/queue.h"
 #include "worker/queue/script.h"
+
+enum { QUEUE_INFO_MAX = 16, QUEUE_DEAD_MAX = 10000, QUEUE_DEAD_DAYS = 90 };
 
 struct fiber;
 struct queue_hint;

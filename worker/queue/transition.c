@@ -10,8 +10,6 @@
 #include "common/wire/envelope.h"
 #include "worker/queue/shared.h"
 
-enum { DEAD_DAYS = 90 };
-
 static void lane_keys(struct script_call *c, struct queue *q, const char *lane)
 {
     script_key(c, &q->keys, "run", "");
@@ -28,6 +26,10 @@ static enum dr_rc take_messages(struct queue *q, const char *lane, const redisRe
         memset(m, 0, sizeof *m);
         (void)snprintf(m->ticket, sizeof m->ticket, "%s", script_text(r, i));
         m->lane = lane;
+        if (!m->ticket[0]) {
+            m->len = (size_t)script_integer(r, i + 1);
+            continue;
+        }
         m->len = raw->len;
         m->raw = dr_xalloc(raw->len + 1); /* bounded by the script: QUEUE_RAW_MAX */
         memcpy(m->raw, raw->str, raw->len);
@@ -115,10 +117,14 @@ static enum queue_started started_code(const char *code)
     static const struct {
         const char *text;
         enum queue_started code;
-    } codes[] = {
-        {"OK", QUEUE_RUN},          {"ALREADY", QUEUE_RUN},         {"DUP_DONE", QUEUE_DUP_DONE},
-        {"DUP_RUN", QUEUE_DUP_RUN}, {"COLLISION", QUEUE_COLLISION}, {"NOT_YET", QUEUE_NOT_YET},
-        {"CANCELLED", QUEUE_ENDED}, {"EXPIRED", QUEUE_ENDED}};
+    } codes[] = {{"OK", QUEUE_RUN},
+                 {"ALREADY", QUEUE_RUN},
+                 {"DUP_DONE", QUEUE_DUP_DONE},
+                 {"DUP_RUN", QUEUE_DUP_RUN},
+                 {"COLLISION", QUEUE_COLLISION},
+                 {"NOT_YET", QUEUE_NOT_YET},
+                 {"CANCELLED", QUEUE_CANCELLED},
+                 {"EXPIRED", QUEUE_EXPIRED}};
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if (strcmp(code, codes[i].text) == 0)
             return codes[i].code;
@@ -276,36 +282,10 @@ enum dr_rc queue_bury(struct queue *q, struct queue_held *h, const struct queue_
     script_arg(c, refusal->record && h->jid[0] ? "1" : "0");
     script_arg(c, h->dig);
     script_bytes(c, refusal->err, refusal->err_len);
-    script_number(c, (int64_t)DEAD_DAYS * 86400000);
+    script_number(c, (int64_t)QUEUE_DEAD_DAYS * 86400000);
     script_number(c, QUEUE_DEAD_MAX);
     script_arg(c, refusal->reason);
     return run_simple(q, c, err);
-}
-
-enum dr_rc queue_forget_dead(struct queue *q, uint64_t *removed, struct dr_err *err)
-{
-    enum { AT_ONCE = 200 };
-    *removed = 0;
-    for (int64_t n = AT_ONCE; n == AT_ONCE;) {
-        struct script_call *c = dr_xalloc(sizeof *c);
-        redisReply *r = NULL;
-        script_begin(c, "forget_dead");
-        script_key(c, &q->keys, "dead", "");
-        script_key(c, &q->keys, "deadraw", "");
-        script_key(c, &q->keys, "deadinfo", "");
-        script_key(c, &q->keys, "stat", "");
-        script_number(c, (int64_t)DEAD_DAYS * 86400000);
-        script_number(c, QUEUE_DEAD_MAX);
-        script_number(c, AT_ONCE);
-        enum dr_rc rc = queue_run_sure(q, c, true, &r, err);
-        free(c);
-        if (rc)
-            return rc;
-        n = script_integer(r, 1);
-        *removed += (uint64_t)n;
-        freeReplyObject(r);
-    }
-    return DR_OK;
 }
 
 enum dr_rc queue_release(struct queue *q, struct queue_held *h, struct dr_err *err)

@@ -11,7 +11,7 @@
 #include "worker/core/pool.h"
 #include "worker/job/dispatch.h"
 #include "worker/job/job.h"
-#include "worker/queue/queue.h"
+#include "worker/queue/record.h"
 #include "worker/recovery/cleanup.h"
 #include "worker/task/tasks.h"
 

@@ -132,8 +132,7 @@ static void clear_each_test(struct alerts *a, const char *details)
 void alert_on_order(struct alerts *a, const struct dispatch_order *o)
 {
     char subject[SUBJECT_MAX], summary[SUMMARY_MAX], details[DETAILS_MAX];
-    const struct end_rule *r =
-        a && o->verdict == DISPATCH_ENDED ? rule_of(o->task->type, o->args) : NULL;
+    const struct end_rule *r = a && o->verdict == DISPATCH_ENDED ? rule_of(o->lane, o->args) : NULL;
     if (!r)
         return;
     bool good = is_good(o->outcome);

@@ -4,7 +4,8 @@
 --      12 deadraw 13 deadinfo 14 ev 15 stat
 -- ARGV 1 lane 2 wid 3 n 4 lease ms 5 largest message in bytes
 -- -> {OK|EMPTY|PAUSED, server ms, ms until the next delayed one is due or -1, HLEN deliv,
---     ticket, raw, ticket, raw, ...}; a longer message is buried here, its first 64 bytes kept
+--     ticket, raw, ticket, raw, ...}; a longer message is buried here, its first 64 bytes kept, and
+--     told as '', its length
 local t = redis.call('TIME')
 local us = t[1] * 1000000 + t[2]
 local ms = math.floor(us / 1000)
@@ -61,6 +62,8 @@ for i = 1, #got do
     redis.call('HINCRBY', KEYS[15], 'dead', 1)
     redis.call('XADD', KEYS[14], 'MAXLEN', '~', '10000', '*', 'e', 'end', 'j', '', 'lane', ARGV[1],
       'at', string.format('%.0f', ms), 'st', 'dead', 'outcome', 'too-big')
+    reply[#reply + 1] = ''
+    reply[#reply + 1] = tostring(#raw)
   else
     run[#run + 1] = name
     run[#run + 1] = head .. raw

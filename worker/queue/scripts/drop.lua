@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- T6, claimed -> dropped: a duplicate of a job that ended (clear deliv) or runs (leave it).
+-- T6, claimed -> dropped: its job ended while it waited, a duplicate of one that ended (clear deliv)
+-- or runs (leave it).
 -- KEYS 1 run 2 lease 3 own 4 deliv
 -- ARGV 1 ticket 2 mid 3 clear deliv: 1|0
 -- -> {OK} | {GONE}

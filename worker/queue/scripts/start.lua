@@ -8,7 +8,9 @@
 --      stops it; 2: to a closed one, whose end is recorded unless done or failed stands there)
 -- -> of each job: {OK, n, server ms} | {ALREADY, n, ms} lost reply | {GONE} the ticket was reaped
 --    | {DUP_DONE, st} | {DUP_RUN} | {COLLISION, st} another body under this id
---    | {NOT_YET, nbf} park it | {CANCELLED} {EXPIRED} ended here, the ticket is cleared
+--    | {NOT_YET, nbf} park it
+--    | {CANCELLED} {EXPIRED} ended here, or by `cancel` while it waited; the caller notes it down and
+--      drops the message: it is told again if it dies before
 local call = redis.call
 local run, lease, own, ev, deliv = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local lane, wid, jobs = ARGV[1], ARGV[2], (#KEYS - 5) / 2
@@ -39,6 +41,7 @@ local function start(r, mine, job, events, ticket, jid, dig, exp, nbf, kid, ttl,
     if resume == '0' and r[4] and r[4] ~= dig then return {'COLLISION', st} end
     if resume ~= '1' and (st == 'done' or st == 'failed' or
       (resume == '0' and (st == 'cancelled' or st == 'expired' or st == 'dead'))) then
+      if st == 'expired' or (st == 'cancelled' and r[5] == '2') then return {string.upper(st)} end
       return {'DUP_DONE', st}
     end
     if st == 'running' then
@@ -54,13 +57,9 @@ local function start(r, mine, job, events, ticket, jid, dig, exp, nbf, kid, ttl,
   end
   if fresh then call('DEL', job) end
   if stop then
-    call('HDEL', deliv, mid)
     call('HSET', job, 'st', stop, 'outcome', stop, 'dig', dig, 'type', lane, 'lane', lane, 'n', n,
-      'e_at', at)
+      'e_at', at, with('cancel', stop == 'cancelled' and '2' or ''))
     call('PEXPIRE', job, ttl)
-    call('HDEL', run, ticket)
-    call('ZREM', lease, ticket)
-    call('SREM', own, ticket)
     call('XADD', ev, '*', 'e', 'end', 'j', jid, 'lane', lane, 'at', at, 'st', stop, 'outcome', stop)
     if call('EXISTS', events) == 1 then
       call('XADD', events, 'MAXLEN', '~', '500', '*', 'e', 'end', 'at', at, 'st', stop,
@@ -68,7 +67,7 @@ local function start(r, mine, job, events, ticket, jid, dig, exp, nbf, kid, ttl,
     end
     return {string.upper(stop)}
   end
-  if resume ~= '0' then call('HDEL', job, 'outcome', 'res', 'err', 'e_at', 'cancel') end
+  if resume ~= '0' then call('HDEL', job, 'outcome', 'res', 'err', 'e_at', 'cancel', 'cancel_by') end
   call('HSET', job, 'st', 'running', 'f', ticket, 'n', n + 1, 'dig', dig,
     'type', lane, 'lane', lane, 'actor', actor, 'wid', wid, 's_at', at,
     'q_at', r[6] and not fresh and r[6] or at, 'pct', '0', with('kid', kid, r[7]))
