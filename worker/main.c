@@ -212,6 +212,7 @@ static enum dr_rc wire(struct worker *w, struct dr_err *err)
                                         .config = w->config,
                                         .store = w->store,
                                         .keep_result = w->store ? store_keep_result : NULL,
+                                        .resolved = &alert_resolved,
                                         .ns = dr_config_str(w->config, "DR_NAMESPACE")};
     w->audit.services = &w->services;
     const struct dispatch_options o = {

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-from dr import BIN, run, wait  # noqa: E402
+from dr import BIN, SCRIPTS, run, wait  # noqa: E402
 from exposition import scrape  # noqa: E402
 from monitored import listening  # noqa: E402
 from sinks import CA, Mail, Webhook, sinks  # noqa: E402
@@ -276,17 +276,83 @@ def case_a_message_that_kills_its_workers(c):
             [("files", "resolved", 1), ("retention", "resolved", 2)]
 
 
-def case_worse_is_news_and_a_reminder_comes(c):
-    with sinks(c, DR_ALERT_REPEAT="1s") as (hook, mail):
-        alarm(c, "raise", "health_drop", severity="warning", DR_ALERT_REPEAT="30d")
-        alarm(c, "raise", "health_drop", severity="critical", DR_ALERT_REPEAT="30d")
-        alarm(c, "raise", "health_drop", severity="warning", DR_ALERT_REPEAT="30d")
+def case_worse_is_news(c):
+    with sinks(c) as (hook, mail):
+        for severity in "warning", "critical", "warning":
+            alarm(c, "raise", "health_drop", severity=severity)
         assert [(n["kind"], n["severity"]) for n in hook.notices()] == [("firing", "warning"), ("worse", "critical")]
-        field = c.r.hget("{dr}:alert", "health_drop x").split()
-        field[2] = str(int(field[2]) - 1000).encode()  # told a second earlier
-        c.r.hset("{dr}:alert", "health_drop x", b" ".join(field))
-        alarm(c, "raise", "health_drop", severity="critical")
-        assert hook.notices()[-1]["kind"] == "reminder" and len(mail.mails) == 3, mail.mails
+        assert len(mail.mails) == 2, mail.mails
+
+
+def earlier(c, alert, ms, raised=False):
+    """It was told, or raised as well, so much earlier."""
+    first, rest = c.r.hget("{dr}:alert", alert).split(b"\n", 1)
+    words = first.split()
+    for i in (2, 6) if raised else (2,):
+        words[i] = str(int(words[i]) - ms).encode()
+    c.r.hset("{dr}:alert", alert, b" ".join(words) + b"\n" + rest)
+
+
+def case_what_nobody_says_again_is_told_again(c):
+    """One reminder of all workers, though what failed is not tried any more; a week long."""
+    root, hour = failing_backups(c), 3600_000
+    with sinks(c) as (hook, mail):
+        c.worker()
+        c.worker()
+        root.rename(c.dir / "away")
+        c.order("backup", "b1", outcome="refused", kind="files")
+        c.order("backup", "b2", outcome="refused", kind="full")
+        wait(lambda: len(hook.notices()) == 2)
+        earlier(c, "backup_failed files", 4 * hour - 60_000)  # in a minute
+        earlier(c, "backup_failed full", 4 * hour)
+        wait(lambda: len(hook.notices()) == 3 and len(mail.mails) == 3)
+        again, first = hook.notices()[-1], next(n for n in hook.notices() if n["subject"] == "full")
+        assert (again["kind"], again["subject"], again["count"], again["since"], again["severity"]) == \
+            ("reminder", "full", 1, first["since"], "critical"), again
+        assert again["summary"] == first["summary"] and again["details"] == first["details"] and again["id"] != first["id"]
+        earlier(c, "backup_failed full", 7 * 24 * hour, raised=True)
+        earlier(c, "backup_failed files", 60_000)
+        wait(lambda: len(hook.notices()) == 4 and len(mail.mails) == 4 and settled(c))
+        assert [(n["kind"], n["subject"]) for n in hook.notices()[2:]] == [("reminder", "full"), ("reminder", "files")]
+
+
+def case_an_interrupted_recovery_is_told(c):
+    """Its message is lost: whoever takes up its journal says how it ended."""
+    root, recovery = failing_backups(c), {"procedure_id": "file_system_recovery"}
+    with sinks(c) as (hook, mail):
+        p = c.worker(DR_FAULT="execute.quiesce.done:kill")
+        c.backup("files")
+        c.push("execute", {"id": "cut-off", "t": "execute", "a": recovery})
+        assert p.wait(30) == -9
+        c.r.flushall()
+        c.worker()
+        wait(lambda: len(hook.notices()) == 1 and len(mail.mails) == 1)
+        told = hook.notices()[0]
+        assert (told["rule"], told["subject"], told["severity"]) == ("recovery_failed", "file_system_recovery", "critical")
+        assert "failed" in told["summary"] and "job cut-off" in told["details"], told
+        c.order("execute", "x", **recovery)
+        wait(lambda: settled(c))
+        assert firing(c) == [] and (root / "a").read_text() == "a"
+
+
+def case_a_recovery_that_needs_a_human_is_told(c):
+    """Nobody can tell what an unreadable journal meant, and no job is left that would say so."""
+    failing_backups(c)
+    p = c.worker(DR_FAULT="execute.quiesce.done:kill")
+    c.backup("files")
+    c.push("execute", {"id": "cut-off", "t": "execute", "a": {"procedure_id": "file_system_recovery"}})
+    assert p.wait(30) == -9
+    c.r.flushall()
+    journal, = (c.dir / "store/journal").glob("*.log")
+    good = journal.read_bytes()
+    journal.write_bytes(good.replace(b"run-open", b"run-oben", 1))
+    c.worker()
+    wait(lambda: firing(c) == ["recovery_failed interrupted runs"])
+    assert journal.name in feed(c)[0]["summary"]
+    journal.write_bytes(good)
+    earlier(c, "recovery_failed interrupted runs", 20 * 60_000, raised=True)
+    c.worker()
+    wait(lambda: firing(c) == ["recovery_failed file_system_recovery"])
 
 
 def case_two_workers_tell_it_once(c):
@@ -398,7 +464,8 @@ def case_nothing_in_an_alert_becomes_a_header(c):
 def case_a_worker_that_dies_after_deciding(c):
     failing_backups(c)
     with sinks(c) as (hook, mail):
-        first = c.worker(DR_FAULT="alert.reply:2:kill")  # the first reply: Redis does not know the script yet
+        c.r.script_load((SCRIPTS / "alert.lua").read_text())  # or the first reply would be NOSCRIPT
+        first = c.worker(DR_FAULT="alert.raise.reply:kill")
         (c.dir / "root").rename(c.dir / "away")
         c.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}, "mx": 1})
         assert first.wait(20) == -9
@@ -415,7 +482,8 @@ def case_a_decision_whose_reply_is_lost(c):
     """Redis goes while the worker waits for what it decided: it asks again by the same id, and tells once."""
     failing_backups(c)
     with sinks(c) as (hook, mail):
-        w = c.worker(DR_FAULT="alert.sent:2:stop")  # the first: Redis does not know the script yet
+        c.r.script_load((SCRIPTS / "alert.lua").read_text())  # or the first reply would be NOSCRIPT
+        w = c.worker(DR_FAULT="alert.raise.sent:stop")
         (c.dir / "root").rename(c.dir / "away")
         c.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}, "mx": 1})
         stat = pathlib.Path(f"/proc/{w.pid}/stat")

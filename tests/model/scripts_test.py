@@ -82,6 +82,7 @@ class Bench:
             "reap": (REAP, [333, 1000, 50]),
             "forget_dead": (FORGET_DEAD, [1000, 10, 5]),
             "alert": (ALERT, alerting()),
+            "alert.remind": (ALERT, reminding("0a")),
             "alertbeat": (ALERTBEAT, ["w", 1000, "webhook,mail", 16, 1]),
             "alertdone": (["alert:out"], ["0a", "mail"]),
             "seed": (SEED, [0, STALE, "s", "other", "@daily", self.s.ms + HOUR, 0]),
@@ -244,9 +245,13 @@ def configurations(s):
 
 
 def alerting(op="raise", nid="0a", wid="w", targets="webhook,mail", severity="warning", rank=1, subject="db",
-             most=500, out=200):
-    return [op, nid, wid, 1000, targets, 10000, "backup_failed", subject, severity, rank, "it failed", "job j", most,
-            out]
+             most=500, out=200, wait=0, details="job j"):
+    return [op, nid, wid, 1000, targets, wait, "backup_failed", subject, severity, rank, "it failed", details, most,
+            out, 0]
+
+
+def reminding(nid, wait=10000, rest=100000, targets="webhook,mail"):
+    return ["remind", nid, "w", 1000, targets, wait, "", "", "", 0, "", "", 500, 200, rest]
 
 
 def again(b, resume, **more):
@@ -420,6 +425,9 @@ def alerts(s):
     def alert(**how):
         return s.run("alert", ALERT, alerting(**how))
 
+    def remind(nid, **how):
+        return s.run("alert", ALERT, reminding(nid, **how))
+
     def beat(wid="v", held=(), targets="webhook,mail", most=16, test=0):
         return s.run("alertbeat", ALERTBEAT, [wid, 1000, targets, most, test, *held])[1:]
 
@@ -437,26 +445,45 @@ def alerts(s):
     yield "that reply lost", alert(nid="0b"), ["ALREADY", b"", 0]
     yield "counted once", r.hget("{dr}:alert", "backup_failed db").split()[1], b"2"
     yield "another subject", alert(nid="0c", subject="files", targets="")[:2], ["FIRING", b""]
+    s.advance(1)
     yield "it gets worse", alert(nid="0d", severity="critical", rank=2)[0], "WORSE"
     yield "and not better by that", alert(nid="0e")[0], "REPEATED"
     yield "nor worse again", alert(nid="0e1", severity="critical", rank=2)[0], "REPEATED"
-    s.advance(9999)
-    yield "no reminder yet", alert(nid="0f")[0], "REPEATED"
+    s.advance(9998)
+    yield "no reminder yet", remind("0f"), ["NONE"]
+    alert(nid="0f1", details="job k")
     s.advance(1)
-    yield "a reminder", alert(nid="10", targets="")[0], "REMINDER"
-    yield "one", alert(nid="11")[0], "REPEATED"
-    s.advance(-100000)
-    yield "a clock that went back", alert(nid="12")[0], "REPEATED"
-    s.advance(100000)
-    over = alert(op="clear", nid="13", targets="mail")
+    told = remind("10")
+    yield "a reminder, whoever says it, of the one that waits the longest", \
+        (told[0], told[1].split(b"\n")[2:8], told[1].split(b"\n")[9:]), \
+        ("REMINDER", [b"webhook,mail", b"reminder", b"firing", b"warning", b"backup_failed", b"files"],
+         [now.encode(), b"1", b"it failed", b"job j"])
+    yield "its reply lost", remind("10"), ["ALREADY", told[1], 0]
+    s.run("alertdone", ["alert:out"], ["10", "webhook"])
+    s.run("alertdone", ["alert:out"], ["10", "mail"])
+    yield "its reply lost, and delivered", remind("10"), ["ALREADY", b"", 0]
+    s.advance(1)
+    yield "the other one", (remind("101", targets=""), feed()[-1]), (["REMINDER", b"", 0], (b"reminder", b"6"))
+    yield "with the last words", r.hget("{dr}:alert", "backup_failed db").split(b"\n")[1:], [b"it failed", b"job k"]
+    yield "each once", remind("102"), ["NONE"]
+    yield "nor by saying it again", alert(nid="11")[0], "REPEATED"
+    s.advance(99999)
+    yield "what nobody said for long", (remind("110", rest=99999), remind("111", targets="")[0]), (["NONE"], "REMINDER")
+    s.advance(-200000)
+    yield "a clock that went back", (alert(nid="12")[0], remind("120"), alert(op="clear", nid="121", wait=1)), \
+        ("REPEATED", ["NONE"], ["STILL"])
+    s.advance(100001)
+    yield "a clear that wants quiet", alert(op="clear", nid="122", wait=100002), ["STILL"]
+    over = alert(op="clear", nid="13", targets="mail", wait=100001)
     yield "it is over", (over[0], over[1].split(b"\n")[3:6], over[1].split(b"\n")[9:11]), \
-        ("RESOLVED", [b"resolved", b"resolved", b"critical"], [now.encode(), b"9"])
+        ("RESOLVED", [b"resolved", b"resolved", b"critical"], [now.encode(), b"8"])
     yield "that reply lost, too", alert(op="clear", nid="13"), ["ALREADY", over[1], 0]
     yield "over is over", alert(op="clear", nid="14")[0], "NONE"
     yield "each change in the feed, once", feed(), \
-        [(b"firing", b"1"), (b"firing", b"1"), (b"worse", b"3"), (b"reminder", b"7"), (b"resolved", b"9")]
+        [(b"firing", b"1"), (b"firing", b"1"), (b"worse", b"3"), (b"reminder", b"1"), (b"reminder", b"6"),
+         (b"reminder", b"7"), (b"resolved", b"8")]
     yield "too many alerts", alert(nid="15", subject="x", most=1)[0], "FULL"
-    yield "a known one all the same", alert(nid="16", subject="files", most=1, targets="")[0], "REMINDER"
+    yield "a known one all the same", alert(nid="16", subject="files", most=1, targets="")[0], "REPEATED"
     for i in 6, 7, 10, 11:
         args = alerting(nid="17", subject="y")
         args[i] = "a\nb"
@@ -631,7 +658,7 @@ def wrong_types(s):
             b.r.set("{dr}:" + key, "junk") if key != "ctr" else b.r.lpush("{dr}:ctr", "junk")
             before = {k: b.r.dump(k) for k in b.r.keys("*")}
             try:
-                got = s.run(name, keys, args)
+                got = s.run(name.partition(".")[0], keys, args)  # alert.remind: an operation
             except redis.ResponseError:
                 got = "error"
             after = {k: b.r.dump(k) for k in b.r.keys("*")}

@@ -20,6 +20,7 @@ struct pool;
 struct store;
 struct watch;
 struct alerts;
+struct resolve_listener;
 
 /* What every job may use; borrowed, lives as long as the worker. */
 struct job_services {
@@ -27,10 +28,11 @@ struct job_services {
     struct pool *pool;
     const struct dr_config *config;
     const char *ns;
-    struct store *store;       /* of worker/backup; NULL without BACKUP_DIRECTORY */
-    struct dispatch *dispatch; /* NULL in programs that have none */
-    struct watch *watch;       /* of worker/watch; NULL in programs that have none */
-    struct alerts *alerts;     /* of worker/watch; NULL in programs that have none */
+    struct store *store;                     /* of worker/backup; NULL without BACKUP_DIRECTORY */
+    struct dispatch *dispatch;               /* NULL in programs that have none */
+    struct watch *watch;                     /* of worker/watch; NULL in programs that have none */
+    struct alerts *alerts;                   /* of worker/watch; NULL in programs that have none */
+    const struct resolve_listener *resolved; /* of worker/recovery; NULL: nobody listens */
     /* Keeps a result that is too long for Redis as results/<run>.msgpack of the store, written
      * anew each time. In a pool thread. NULL: there is no store. */
     enum dr_rc (*keep_result)(struct store *store, const char *run, const void *bytes, size_t len,

@@ -122,7 +122,7 @@ static enum queue_alert_said said_by(const char *code)
 {
     if (strcmp(code, "REPEATED") == 0)
         return QUEUE_ALERT_REPEATED;
-    if (strcmp(code, "NONE") == 0)
+    if (strcmp(code, "NONE") == 0 || strcmp(code, "STILL") == 0)
         return QUEUE_ALERT_NOTHING;
     return strcmp(code, "FULL") == 0 ? QUEUE_ALERT_FULL : QUEUE_ALERT_NEWS;
 }
@@ -136,45 +136,98 @@ static void make_id(struct queue *q, char out[QUEUE_ALERT_ID])
     dr_hex(id, sizeof id, out);
 }
 
+struct asking {
+    const char *op, *point;
+    const struct queue_alert *what;
+    int64_t wait_ms, rest_ms;
+    struct queue_notice line; /* the texts as they are sent; until the call has ended */
+    char targets[TARGETS_TEXT];
+};
+
+static void ask(struct queue *q, struct script_call *c, struct asking *a)
+{
+    const struct queue_alert *what = a->what;
+    struct queue_notice *line = &a->line;
+    make_id(q, line->id);
+    queue_alert_line(line->rule, sizeof line->rule, what->rule);
+    queue_alert_line(line->subject, sizeof line->subject, what->subject);
+    queue_alert_line(line->summary, sizeof line->summary, what->summary);
+    queue_alert_line(line->details, sizeof line->details, what->details);
+    script_begin(c, "alert");
+    c->point = a->point;
+    script_key(c, &q->keys, "alert", "");
+    script_key(c, &q->keys, "alert:out", "");
+    script_key(c, &q->keys, "ev", "");
+    script_arg(c, a->op);
+    script_arg(c, line->id);
+    script_arg(c, q->wid);
+    script_number(c, q->o.lease_ms);
+    script_arg(c, targets_text(what->targets, a->targets));
+    script_number(c, a->wait_ms);
+    script_arg(c, line->rule);
+    script_arg(c, line->subject);
+    script_arg(c, what->severity);
+    script_number(c, rank_of(what->severity));
+    script_arg(c, line->summary);
+    script_arg(c, line->details);
+    script_number(c, QUEUE_ALERT_FIRING);
+    script_number(c, QUEUE_ALERT_OUT);
+    script_number(c, a->rest_ms);
+}
+
 enum dr_rc queue_alert_decide(struct queue *q, const struct queue_alert *a,
                               enum queue_alert_said *said, struct queue_notice **out,
                               unsigned *dropped, struct dr_err *err)
 {
+    struct asking asking = {.op = a->clear ? "clear" : "raise",
+                            .point = a->clear ? "alert.clear" : "alert.raise",
+                            .what = a,
+                            .wait_ms = a->quiet_ms};
     struct script_call *c = dr_xalloc(sizeof *c);
-    struct queue_notice line; /* the texts as they are sent */
-    char targets[TARGETS_TEXT];
     redisReply *r = NULL;
     *out = NULL;
     *dropped = 0;
-    make_id(q, line.id);
-    queue_alert_line(line.rule, sizeof line.rule, a->rule);
-    queue_alert_line(line.subject, sizeof line.subject, a->subject);
-    queue_alert_line(line.summary, sizeof line.summary, a->summary);
-    queue_alert_line(line.details, sizeof line.details, a->details);
-    script_begin(c, "alert");
-    script_key(c, &q->keys, "alert", "");
-    script_key(c, &q->keys, "alert:out", "");
-    script_key(c, &q->keys, "ev", "");
-    script_arg(c, a->clear ? "clear" : "raise");
-    script_arg(c, line.id);
-    script_arg(c, q->wid);
-    script_number(c, q->o.lease_ms);
-    script_arg(c, targets_text(a->targets, targets));
-    script_number(c, a->repeat_ms);
-    script_arg(c, line.rule);
-    script_arg(c, line.subject);
-    script_arg(c, a->severity);
-    script_number(c, rank_of(a->severity));
-    script_arg(c, line.summary);
-    script_arg(c, line.details);
-    script_number(c, QUEUE_ALERT_FIRING);
-    script_number(c, QUEUE_ALERT_OUT);
+    ask(q, c, &asking);
     enum dr_rc rc = queue_run_sure(q, c, true, &r, err);
     if (!rc) {
         *said = said_by(script_text(r, 0));
         *dropped = (unsigned)script_integer(r, 2);
         if (*said == QUEUE_ALERT_NEWS && script_text(r, 1)[0])
-            *out = notice_new(line.id, script_text(r, 1));
+            *out = notice_new(asking.line.id, script_text(r, 1));
+    }
+    freeReplyObject(r);
+    free(c);
+    return rc;
+}
+
+/* A reply that is lost loses nothing: the notice's lease runs out, and it is taken over. */
+enum dr_rc queue_alert_remind(struct queue *q, unsigned targets, int64_t wait_ms, int64_t rest_ms,
+                              bool *due, struct queue_notice **out, unsigned *dropped,
+                              struct dr_err *err)
+{
+    const struct queue_alert any = {.rule = "",
+                                    .subject = "",
+                                    .severity = "",
+                                    .summary = "",
+                                    .details = "",
+                                    .targets = targets};
+    struct asking asking = {.op = "remind",
+                            .point = "alert.remind",
+                            .what = &any,
+                            .wait_ms = wait_ms,
+                            .rest_ms = rest_ms};
+    struct script_call *c = dr_xalloc(sizeof *c);
+    redisReply *r = NULL;
+    *out = NULL;
+    *dropped = 0;
+    *due = false;
+    ask(q, c, &asking);
+    enum dr_rc rc = script_run(c, q->scripts, q->conn, &r, err);
+    if (!rc) {
+        *due = strcmp(script_text(r, 0), "NONE") != 0;
+        *dropped = (unsigned)script_integer(r, 2);
+        if (script_text(r, 1)[0])
+            *out = notice_new(asking.line.id, script_text(r, 1));
     }
     freeReplyObject(r);
     free(c);

@@ -28,8 +28,8 @@ struct queue_alert {
     const char *rule, *subject; /* what it is about; together they name the alert */
     const char *severity;       /* info, warning or critical */
     const char *summary, *details;
-    unsigned targets;  /* bits of queue_alert_target; 0: the feed only */
-    int64_t repeat_ms; /* after which an alert that goes on is told again */
+    unsigned targets; /* bits of queue_alert_target; 0: the feed only */
+    int64_t quiet_ms; /* clear: for so long nobody may have raised it */
 };
 
 /* Text is one line each, valid UTF-8. */
@@ -46,7 +46,7 @@ struct queue_notice {
 enum queue_alert_said {
     QUEUE_ALERT_NEWS,     /* *out is the caller's to deliver and free; NULL without targets */
     QUEUE_ALERT_REPEATED, /* it was counted */
-    QUEUE_ALERT_NOTHING,  /* there was nothing to clear */
+    QUEUE_ALERT_NOTHING,  /* there was nothing to clear, or it was raised too recently */
     QUEUE_ALERT_FULL,
 };
 
@@ -55,6 +55,12 @@ enum queue_alert_said {
 enum dr_rc queue_alert_decide(struct queue *q, const struct queue_alert *a,
                               enum queue_alert_said *said, struct queue_notice **out,
                               unsigned *dropped, struct dr_err *err) DR_MUST_CHECK;
+/* The reminder that is due the longest: once for all workers, wait_ms after an alert was told last;
+ * one that nobody raised for rest_ms is left alone. *due: there was one, and there may be more.
+ * *out as above. */
+enum dr_rc queue_alert_remind(struct queue *q, unsigned targets, int64_t wait_ms, int64_t rest_ms,
+                              bool *due, struct queue_notice **out, unsigned *dropped,
+                              struct dr_err *err) DR_MUST_CHECK;
 /* Renews the lease of what is held; taken[0..*count) are the caller's to deliver and free. test:
  * room for the id of a delivery test, "" when there is none; NULL: none is taken. */
 enum dr_rc queue_alert_beat(struct queue *q, const struct queue_notice *const *held, unsigned n,

@@ -41,7 +41,7 @@ void script_set_free(struct script_set *s)
 
 void script_begin(struct script_call *c, const char *name)
 {
-    c->name = name;
+    c->name = c->point = name;
     c->keys = c->args = c->key_texts = c->numbers = 0;
 }
 
@@ -101,7 +101,7 @@ static enum dr_rc send_as(struct script_call *c, const char *verb, const char *w
                           struct queue_conn *conn, redisReply **out, struct dr_err *err)
 {
     put_head(c, verb, what);
-    return queue_conn_call_named(conn, c->name, (int)(3 + c->keys + c->args), c->argv, c->len, out,
+    return queue_conn_call_named(conn, c->point, (int)(3 + c->keys + c->args), c->argv, c->len, out,
                                  err);
 }
 

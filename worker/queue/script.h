@@ -15,7 +15,7 @@ enum { SCRIPT_ARGS_MAX = 640, SCRIPT_KEYS = 40, SCRIPT_NUMBERS = 80 };
 
 /* One call. Text is borrowed until the call returns; key names and numbers are kept inside. */
 struct script_call {
-    const char *name;
+    const char *name, *point; /* of the script; of its faults, where that is another */
     unsigned keys, args;
     const char *argv[SCRIPT_ARGS_MAX];
     size_t len[SCRIPT_ARGS_MAX];

@@ -91,6 +91,19 @@ static void audit(struct recovery *r)
                    NULL);
 }
 
+static void tell_end(const struct recovery *r, bool no_swap)
+{
+    const struct resolve_end e = {.procedure = r->procedure->id,
+                                  .run = r->run,
+                                  .job_id = r->job_id,
+                                  .summary = r->summary,
+                                  .rehearsed = r->order.drill || r->order.target[0],
+                                  .no_swap = no_swap,
+                                  .outcome = r->outcome};
+    if (r->env->resolved)
+        r->env->resolved->ended(r->env, &e);
+}
+
 static int64_t age_ms(const struct journal *j)
 {
     const struct journal_record *last = journal_at(j, journal_count(j) - 1);
@@ -110,10 +123,14 @@ static enum dr_rc settle(struct recovery *r, struct dr_err *err)
     }
     dr_log(DR_LOG_WARN, "recovery.settled", "run", r->run, "job", r->job_id, "outcome",
            job_outcome_name(r->outcome), "message", r->summary, NULL);
+    bool no_swap =
+        json_is_true(json_object_get(journal_last(r->journal, "run-open", NULL), "no_swap"));
     enum dr_rc rc = recovery_close(r, r->outcome, err);
-    if (!rc)
-        audit(r);
-    return rc;
+    if (rc)
+        return rc;
+    audit(r);
+    tell_end(r, no_swap);
+    return DR_OK;
 }
 
 enum dr_rc resolve_run(const struct job_services *env, const char *run, struct dr_err *err)

@@ -6,6 +6,18 @@
 #include "common/err.h"
 #include "worker/recovery/procedure.h"
 
+/* Who is told of recoveries that go on without their message; in a fiber, must not wait. */
+struct resolve_end {
+    const char *procedure, *run, *job_id, *summary;
+    bool rehearsed, no_swap; /* not upon live; beside live */
+    enum job_outcome outcome;
+};
+struct resolve_listener {
+    void (*ended)(const struct job_services *env, const struct resolve_end *e);
+    /* This open run needs a human, and again every ten minutes; run NULL: none does. */
+    void (*stuck)(const struct job_services *env, const char *run, const struct dr_err *why);
+};
+
 /* One journal. DR_OK: it is closed, or it changed nothing and waits for its message. LOCKED:
  * somebody works on it; NOT_FOUND. Any other error: it could not be seen what is, it stays open. */
 enum dr_rc resolve_run(const struct job_services *env, const char *run,

@@ -66,32 +66,39 @@ static void tell_trouble(struct takeover *t, const char *run, const struct dr_er
         x->told_ms = now;
     dr_log_err(human ? DR_LOG_ERROR : DR_LOG_WARN, "recovery.takeover", why, "run", run, "outcome",
                human ? "needs_human" : "open", NULL);
+    if (human && t->services->resolved)
+        t->services->resolved->stuck(t->services, run, why);
 }
 
-static void take_up(struct takeover *t, const char *run)
+/* False: it stays open for trouble. */
+static bool take_up(struct takeover *t, const char *run)
 {
     struct dr_err err = {0};
     enum dr_rc rc = resolve_run(t->services, run, &err);
     if (rc == DR_E_LOCKED || rc == DR_E_NOT_FOUND)
-        return; /* somebody is at it */
+        return true; /* somebody is at it */
     struct trouble *x = trouble_of(t, run, false);
     if (rc)
         tell_trouble(t, run, &err);
     else if (x)
         *x = (struct trouble){0};
+    return !rc;
 }
 
 static void pass(struct takeover *t)
 {
     char **runs = NULL;
+    unsigned open = 0;
     struct dr_err err = {0};
     if (resolve_list(t->services, &runs, &err)) {
         dr_log_err(DR_LOG_ERROR, "recovery.takeover", &err, NULL);
         return;
     }
     for (char **run = runs; *run && !t->stopping; run++)
-        take_up(t, *run);
+        open += !take_up(t, *run);
     journal_list_free(runs);
+    if (!open && !t->stopping && t->services->resolved)
+        t->services->resolved->stuck(t->services, NULL, NULL);
 }
 
 static void tell_stopped(void *arg)

@@ -54,11 +54,11 @@ enum dr_rc alert_new(const struct job_services *services, struct queue *queue, i
 
 static void word_free(struct alert_word *w)
 {
-    free(w->rule);
-    free(w->subject);
-    free(w->severity);
-    free(w->summary);
-    free(w->details);
+    free((char *)w->rule);
+    free((char *)w->subject);
+    free((char *)w->severity);
+    free((char *)w->summary);
+    free((char *)w->details);
     free(w);
 }
 
@@ -90,7 +90,6 @@ void alert_decide(struct alerts *a, struct queue_alert *what)
     unsigned dropped;
     struct dr_err err = {0};
     what->targets = a->targets;
-    what->repeat_ms = a->config.repeat_ms;
     if (queue_alert_decide(a->queue, what, &said, &notice, &dropped, &err)) {
         dr_log_err(DR_LOG_ERROR, "alert.undecided", &err, "rule", what->rule, "subject",
                    what->subject, "summary", what->summary, NULL);
@@ -129,6 +128,7 @@ static void inbox_fiber(void *arg)
                                    .rule = w->rule,
                                    .subject = w->subject,
                                    .severity = w->severity,
+                                   .quiet_ms = w->quiet_ms,
                                    .summary = w->summary,
                                    .details = w->details};
         alert_decide(a, &what);
@@ -167,31 +167,43 @@ static void put(struct alerts *a, struct alert_word *w)
     a->inbox_waiting = NULL;
 }
 
-static void say(struct alerts *a, bool clear, const char *rule, const char *subject,
-                const char *severity, const char *summary, const char *details)
+static void say(struct alerts *a, const struct alert_word *said)
 {
-    const char *usual = alert_severity(rule);
+    const char *usual = alert_severity(said->rule);
     if (!a)
         return;
     struct alert_word *w = dr_xalloc(sizeof *w);
-    *w = (struct alert_word){.clear = clear,
-                             .rule = dr_xstrdup(rule),
-                             .subject = dr_xstrdup(subject),
-                             .severity = dr_xstrdup(severity ? severity : usual),
-                             .summary = dr_xstrdup(summary),
-                             .details = dr_xstrdup(details ? details : "")};
+    *w = *said;
+    w->rule = dr_xstrdup(said->rule);
+    w->subject = dr_xstrdup(said->subject);
+    w->severity = dr_xstrdup(said->severity ? said->severity : usual);
+    w->summary = dr_xstrdup(said->summary);
+    w->details = dr_xstrdup(said->details ? said->details : "");
     put(a, w);
 }
 
 void alert_raise(struct alerts *a, const char *rule, const char *subject, const char *severity,
                  const char *summary, const char *details)
 {
-    say(a, false, rule, subject, severity, summary, details);
+    const struct alert_word w = {.rule = rule,
+                                 .subject = subject,
+                                 .severity = severity,
+                                 .summary = summary,
+                                 .details = details};
+    say(a, &w);
+}
+
+void alert_clear_quiet(struct alerts *a, const char *rule, const char *subject, const char *summary,
+                       int64_t quiet_ms)
+{
+    const struct alert_word w = {
+        .clear = true, .rule = rule, .subject = subject, .summary = summary, .quiet_ms = quiet_ms};
+    say(a, &w);
 }
 
 void alert_clear(struct alerts *a, const char *rule, const char *subject, const char *summary)
 {
-    say(a, true, rule, subject, NULL, summary, NULL);
+    alert_clear_quiet(a, rule, subject, summary, 0);
 }
 
 void alert_start(struct alerts *a)

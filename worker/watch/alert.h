@@ -13,6 +13,7 @@
 #include "worker/job/dispatch.h"
 
 struct alerts;
+struct resolve_listener;
 struct dr_config;
 struct gates;
 struct queue;
@@ -29,12 +30,17 @@ void alert_free(struct alerts *a); /* stopped, or never started; NULL is allowed
 
 /* rule: a row of alerts.def, anything else aborts. subject names what it is about, the same text
  * each time: together they are one alert. severity NULL: the rule's; a higher one than before is
- * news. Copied; never waits; may be called as often as one likes: only a change is told, and a
- * reminder every DR_ALERT_REPEAT. While Redis is away the last word on each alert waits, up to 64
- * of them. a NULL: nothing happens. */
+ * news. Copied; never waits; may be called as often as one likes: only a change is told. While
+ * Redis is away the last word on each alert waits, up to 64 of them. a NULL: nothing happens.
+ * Whoever raised it, what stands is told again every DR_ALERT_REPEAT, until nobody has raised it
+ * for a week. */
 void alert_raise(struct alerts *a, const char *rule, const char *subject, const char *severity,
                  const char *summary, const char *details);
 void alert_clear(struct alerts *a, const char *rule, const char *subject, const char *summary);
+/* Unless somebody has raised it within quiet_ms: workers that see it differently do not take turns.
+ */
+void alert_clear_quiet(struct alerts *a, const char *rule, const char *subject, const char *summary,
+                       int64_t quiet_ms);
 
 /* For dispatch_options.on_order: raises and clears what hangs on the ends of jobs, and waits until
  * Redis has it: only then the job may end, so that who dies before runs it, and decides it, again.
@@ -44,6 +50,9 @@ void alert_on_order(struct alerts *a, const struct dispatch_order *o);
 /* For dispatch_options.on_poison: the alert of a job that failed, cleared like it. Never waits; a
  * message that cannot be read says nothing of what it was about, and raises nothing. */
 void alert_on_poison(struct alerts *a, const char *lane, const void *raw, size_t len);
+
+/* For job_services resolved: recoveries that ended, or cannot end, without their message. */
+extern const struct resolve_listener alert_resolved;
 
 /* Raises and clears what health found: backup_missing, backup_stale, disk_low, schedule_late,
  * chain_broken, retention_waits, health_drop. */
@@ -55,6 +64,7 @@ void alert_on_gate(struct alerts *a, const struct gate *g);
 
 struct alert_counts {                    /* since the start, of this worker */
     uint64_t raised, resolved, repeated; /* decided: news, news that it is over, counted only */
+    uint64_t reminded;                   /* told again */
     uint64_t taken_over;                 /* notices of workers that died */
     uint64_t dropped;                    /* for which there was no room, here or in Redis */
     struct alert_target_counts {

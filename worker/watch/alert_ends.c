@@ -12,9 +12,11 @@
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
 #include "worker/recovery/procedures.h"
+#include "worker/recovery/resolve.h"
 #include "worker/watch/alert_internal.h"
 #include "worker/watch/facts.h"
 
+enum { STUCK_QUIET_MS = 1200000 }; /* whoever is stuck says so every ten minutes */
 enum { SUBJECT_MAX = 128, SUMMARY_MAX = 256, DETAILS_MAX = 1024 };
 
 static const struct end_rule {
@@ -180,3 +182,36 @@ void alert_on_poison(struct alerts *a, const char *lane, const void *raw, size_t
     }
     dr_envelope_free(e);
 }
+
+/* A drill that was cut off has proven nothing and left nothing: its schedule repeats it. */
+static void on_ended(const struct job_services *env, const struct resolve_end *e)
+{
+    char subject[SUBJECT_MAX], summary[SUMMARY_MAX], details[DETAILS_MAX];
+    const char *outcome = job_outcome_name(e->outcome);
+    bool good = is_good(outcome);
+    if (e->rehearsed || (!good && e->outcome == JOB_CANCELLED))
+        return;
+    (void)snprintf(subject, sizeof subject, "%s%s", e->no_swap ? "copy by " : "", e->procedure);
+    (void)snprintf(summary, sizeof summary, "recovery (%s): %s, taken up without its message",
+                   subject, outcome);
+    (void)snprintf(details, sizeof details, "job %s, run %s: %s", e->job_id, e->run, e->summary);
+    if (good)
+        alert_clear(env->alerts, "recovery_failed", subject, summary);
+    else
+        alert_raise(env->alerts, "recovery_failed", subject, NULL, summary, details);
+}
+
+static void on_stuck(const struct job_services *env, const char *run, const struct dr_err *why)
+{
+    static const char rule[] = "recovery_failed", subject[] = "interrupted runs";
+    char summary[SUMMARY_MAX];
+    if (!run) {
+        alert_clear_quiet(env->alerts, rule, subject, "none of them needs a human", STUCK_QUIET_MS);
+        return;
+    }
+    (void)snprintf(summary, sizeof summary, "an interrupted recovery needs a human: journal/%s.log",
+                   run);
+    alert_raise(env->alerts, rule, subject, NULL, summary, why->msg);
+}
+
+const struct resolve_listener alert_resolved = {.ended = on_ended, .stuck = on_stuck};

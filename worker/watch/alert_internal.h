@@ -56,7 +56,8 @@ struct alert_held {
 struct alert_word { /* waits in the inbox */
     struct alert_word *next;
     bool clear;
-    char *rule, *subject, *severity, *summary, *details;
+    int64_t quiet_ms;
+    const char *rule, *subject, *severity, *summary, *details; /* its own */
 };
 
 struct alerts {

@@ -5,10 +5,12 @@
 static void tell_decided(const struct alert_counts *c, struct dr_buf *b)
 {
     static const char name[] = "drworker_alerts_decided_total";
-    exposition_family(b, name, "counter", "Alerts that this worker raised, cleared or repeated.");
+    exposition_family(b, name, "counter",
+                      "Alerts that this worker raised, cleared, repeated, or told again.");
     exposition_uint(b, name, c->raised, "as", "raised", NULL);
     exposition_uint(b, name, c->resolved, "as", "resolved", NULL);
     exposition_uint(b, name, c->repeated, "as", "repeated", NULL);
+    exposition_uint(b, name, c->reminded, "as", "reminded", NULL);
     exposition_family(b, "drworker_alert_notices_taken_over_total", "counter",
                       "Notices of workers that died.");
     exposition_uint(b, "drworker_alert_notices_taken_over_total", c->taken_over, NULL);

@@ -12,6 +12,7 @@
 #include "worker/core/loop.h"
 #include "worker/queue/queue.h"
 
+enum { REMINDERS = 16, REST_MS = 7 * 86400000 }; /* a beat; without anybody's word */
 enum { RETRY_BASE_MS = 1000, RETRY_CAP_MS = 300000, RETRY_AFTER_MAX_S = 900, DOUBLINGS_MAX = 9 };
 
 void alert_fiber_ends(struct alerts *a)
@@ -234,12 +235,33 @@ static void beat(struct alerts *a)
         start_test(a, test);
 }
 
+/* What went wrong once has nobody who says it again: reminders hang on what stands in Redis. */
+static void remind(struct alerts *a)
+{
+    struct dr_err err = {0};
+    bool due = true;
+    for (unsigned i = 0; i < REMINDERS && due; i++) {
+        struct queue_notice *notice = NULL;
+        unsigned dropped = 0;
+        if (queue_alert_remind(a->queue, a->targets, a->config.repeat_ms, REST_MS, &due, &notice,
+                               &dropped, &err)) {
+            dr_log_err(DR_LOG_WARN, "alert.remind", &err, NULL);
+            return;
+        }
+        a->counts.dropped += dropped;
+        a->counts.reminded += due;
+        if (notice)
+            alert_hold(a, notice);
+    }
+}
+
 void alert_beat_fiber(void *arg)
 {
     struct alerts *a = arg;
     struct dr_err err = {0};
     while (!cancel_fired(&a->stop) && queue_wait_up(a->queue, &err) == DR_OK) {
         beat(a);
+        remind(a);
         (void)fiber_sleep((uint64_t)a->lease_ms / 3, &a->stop);
     }
     alert_fiber_ends(a);
