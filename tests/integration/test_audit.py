@@ -168,6 +168,26 @@ def case_a_command_that_changes_something(c):
     assert code not in log(c).read_text()
 
 
+def case_what_a_person_decides_about_a_backup(c):
+    """And the store made by hand: each is `changed`, whatever changed nothing is not."""
+    c.store(database=False, files=True)
+    made = c.drworker("keys", "init").split()[1].rstrip(",")
+    first, = records(c)
+    assert (first["type"], first["data"]["action"], first["data"]["subject"]) == ("changed", "keys init", made), first
+    c.worker()
+    taken = c.backup("files")
+    for words, reason in [(("--pin", taken, "--reason", "court case 12/26"), "court case 12/26"), (("--unpin", taken), ""),
+                          (("--acknowledge", taken), ""), (("--give-up", taken, "--reason", "a test"), "a test"),
+                          (("--undelete", taken), "")]:
+        c.drworker("backups", *words)
+        c.drworker("backups", *words)  # is so already
+        done, = [r["data"] for r in records(c) if r["data"].get("action") == "backups " + words[0]]
+        assert (done["subject"], done["reason"]) == (taken, reason) and done["actor"].startswith("cli/"), done
+    c.drworker("backups", "--pin", "20200101T000000Z-files-aaaaaaaa", "--reason", "x", code=1)
+    assert "records" in c.drworker("audit", "verify")
+    assert len([r for r in records(c) if r["type"] == "changed"]) == 6
+
+
 def case_what_was_changed_is_found(c):
     c.store(database=False, files=True)
     c.worker()

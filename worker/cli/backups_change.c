@@ -63,17 +63,19 @@ static enum dr_rc acknowledge(struct change *x, struct dr_err *err)
 }
 
 static const struct kind {
-    const char *option, *done, *already;
+    const char *option, *action, *done, *already;
     enum dr_rc (*fn)(struct change *x, struct dr_err *err);
     bool reason;
 } kinds[] = {
-    {"--pin", "pinned: retention keeps it", "is pinned so already", set_pin, true},
-    {"--unpin", "not pinned any more", "is not pinned", unpin, false},
-    {"--give-up", "given up: --undelete brings it back until retention purges it",
-     "is given up already", give_up, true},
-    {"--undelete", "brought back from trash/", "is not given up", undelete, false},
-    {"--acknowledge", "acknowledged: its time no longer stops retention", "is acknowledged already",
-     acknowledge, false},
+    {"--pin", "backups --pin", "pinned: retention keeps it", "is pinned so already", set_pin, true},
+    {"--unpin", "backups --unpin", "not pinned any more", "is not pinned", unpin, false},
+    {"--give-up", "backups --give-up",
+     "given up: --undelete brings it back until retention purges it", "is given up already",
+     give_up, true},
+    {"--undelete", "backups --undelete", "brought back from trash/", "is not given up", undelete,
+     false},
+    {"--acknowledge", "backups --acknowledge", "acknowledged: its time no longer stops retention",
+     "is acknowledged already", acknowledge, false},
 };
 
 static void name_actor(char out[128])
@@ -139,6 +141,8 @@ static enum dr_rc change(struct change *x, const struct kind *k, const char *con
         rc = store_open(config, STORE_READ, &x->store, err);
     if (!rc)
         rc = k->fn(x, err);
+    if (!rc && x->done)
+        cli_changed(x->store, k->action, x->id, x->pin.reason);
     store_close(x->store);
     dr_config_free(config);
     return rc;

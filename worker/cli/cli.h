@@ -21,6 +21,10 @@ int cli_check(const struct cli *c);
 int cli_leftovers(const struct cli *c);
 int cli_retention_plan(const struct cli *c);
 int cli_schedule(const struct cli *c);
+struct store;
+/* What was changed goes into the audit log. It is done already: a log that cannot be written is a
+ * warning, and no reason to keep back what it printed. */
+void cli_changed(struct store *s, const char *action, const char *subject, const char *reason);
 /* Prints err to standard error as a person reads it; its exit code. */
 int cli_fail(const struct dr_err *err);
 

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "worker/backup/audit.h"
 #include "worker/backup/disk.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/store.h"
@@ -57,6 +56,8 @@ static enum dr_rc init(struct keys *k, struct dr_err *err)
     struct store *s = NULL;
     enum dr_rc rc = store_open(k->config, k->new_store ? STORE_INIT_ANEW : STORE_INIT, &s, err);
     if (!rc)
+        cli_changed(s, "keys init", store_id(s), k->new_store ? "--new-store" : "");
+    if (!rc)
         rc = print_slots(k, s, err);
     store_close(s);
     return rc;
@@ -72,15 +73,6 @@ static enum dr_rc list(struct keys *k, struct dr_err *err)
     return rc;
 }
 
-/* The keyring is changed already: a log that cannot be written is no reason to keep the code back.
- */
-static void audit(struct store *s, const char *action, const char *label)
-{
-    struct dr_err err = {0};
-    if (audit_changed(s, action, label, "", &err))
-        (void)fprintf(stderr, "warning: not in the audit log: %s\n", err.msg);
-}
-
 static enum dr_rc add_recovery(struct keys *k, struct dr_err *err)
 {
     struct store *s = NULL;
@@ -93,7 +85,7 @@ static enum dr_rc add_recovery(struct keys *k, struct dr_err *err)
     if (!rc)
         rc = store_change_keys(s, changed, "add-recovery", err);
     if (!rc)
-        audit(s, "keys add-recovery", k->label ? k->label : "paper");
+        cli_changed(s, "keys add-recovery", k->label ? k->label : "paper", "");
     if (!rc && (printf("%s\n", (const char *)code.bytes) < 0 || fflush(stdout) != 0))
         rc = dr_fail(err, DR_E_IO, "standard output: the code is lost, add another one");
     if (!rc)
@@ -135,7 +127,7 @@ static enum dr_rc change_passphrase(struct keys *k, struct dr_err *err)
     if (!rc)
         rc = store_change_keys(s, changed, "change-passphrase", err);
     if (!rc)
-        audit(s, "keys change-passphrase", k->label ? k->label : "changed");
+        cli_changed(s, "keys change-passphrase", k->label ? k->label : "changed", "");
     if (!rc)
         (void)fprintf(stderr, "Restart the workers with the new passphrase. Files written before "
                               "still open with the old one.\n");
