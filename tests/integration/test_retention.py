@@ -396,6 +396,23 @@ def case_another_policy_waits_for_its_hash(case):
     assert case.order("retention", "r5")["tombstoned"] == [old[3]]  # asked once
 
 
+def case_a_policy_that_could_give_nothing_up_is_still_another_one(case):
+    """A nightly run while the series stands still is nobody's yes to what it does afterwards."""
+    store = set_up(case)
+    old = old_ones(case, 3, 1) + old_ones(case, 2, 1) + today(case, 2)
+    worker = case.worker()
+    case.order("retention", "r1")
+    future = made(case, (-2, "scheduled", "proven"))
+    case.kill(worker, signal.SIGTERM)
+    case.worker(RETENTION_DAILY_DAYS=1)
+    assert case.order("retention", "night")["delete"] == []
+    case.drworker("backups", "--acknowledge", future[0])
+    error = case.order("retention", "r2", "refused")
+    assert error["confirm"] == ["policy-changed"] and set(error["delete"]) >= set(old[:2]), error
+    assert ids(store, "backups") == sorted([*old[:2], old[3], *future])
+    assert set(case.order("retention", "r3", plan=error["plan_hash"])["tombstoned"]) >= set(old[:2])
+
+
 def case_only_an_operator_gives_up(case):
     store = set_up(case)
     old = today(case, 2)

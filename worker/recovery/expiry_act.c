@@ -208,7 +208,10 @@ enum dr_rc expiry_tombstone(struct store *s, const struct expiry_terms *t,
     for (size_t i = 0; !rc && i < allowed->count; i++)
         rc = tombstone_one(&a, allowed->ids[i], done, err);
     expiry_view_free(&a.own);
-    if (!rc && !(rc = store_last_policy(s, last, err)) && strcmp(last, t->policy_text) != 0)
+    /* Nothing given up proves nothing of a policy: a series may have stood still. What is allowed
+     * under another one, a person has confirmed; the first ever is what others are held against. */
+    if (!rc && !(rc = store_last_policy(s, last, err)) && (allowed->count || !last[0]) &&
+        strcmp(last, t->policy_text) != 0)
         rc = store_note_policy(s, t->policy_text, hash, err);
     return rc;
 }
