@@ -8,6 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from dr import BIN, SCRIPTS, run, wait  # noqa: E402
@@ -202,6 +203,26 @@ def case_what_health_finds(c):
         wait(lambda: [n for n in hook.notices() if n["rule"] == "backup_missing" and n["subject"] == "files" and
                       n["state"] == "resolved"] and settled(c))
         assert any("RESOLVED: backup-files: " in m["subject"] for m in mail.mails)
+
+
+def case_a_full_disk_and_a_late_slot(c):
+    """By their own causes, to both targets, and over with them."""
+    failing_backups(c)
+    with sinks(c) as (hook, mail):
+        w = c.worker(DR_DISK_RESERVE_BYTES=2**52)
+        c.r.zadd("{dr}:schednext", {"nightly": int((time.time() - 400) * 1000)})
+        c.order("health", "h1")
+        wait(lambda: {"disk_low", "schedule_late"} <= {n["rule"] for n in hook.notices()} and settled(c))
+        c.kill(w)
+        c.worker()
+        c.r.zadd("{dr}:schednext", {"nightly": int((time.time() + 600) * 1000)})
+        c.order("health", "h2")
+        wait(lambda: [n for n in hook.notices() if n["rule"] == "schedule_late" and n["state"] == "resolved"] and settled(c))
+        for rule, subject, severity, says in (("disk_low", "disk", "critical", "disk"),
+                                              ("schedule_late", "schedules", "warning", "nightly is late by 6 min")):
+            seen = [n for n in hook.notices() if n["rule"] == rule]
+            assert (seen[0]["state"], seen[0]["subject"], seen[0]["severity"]) == ("firing", subject, severity), seen
+            assert says in seen[0]["summary"] and any(says in m["subject"] for m in mail.mails), seen
 
 
 def case_damaged_keys_hold_up_no_job(c):

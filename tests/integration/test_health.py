@@ -13,6 +13,7 @@ import msgpack
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 import dr
+from clock import Clock
 from exposition import scrape
 from monitored import listening
 
@@ -162,6 +163,57 @@ def case_schedules(case):
     case.r.zadd("{dr}:schednext", {"nightly": int((time.time() + 60) * 1000)})
     assert gate(case, "schedules")["status"] == "ok"
     told(case, "schedule_late", "schedules", "resolved")
+
+
+def case_drill(case):
+    case.store(database=False, files=True)
+    worker = case.worker()
+    assert gate(case, "drill")["status"] == "not_configured"
+    taken = case.backup("files")
+    g = gate(case, "drill")
+    assert g["status"] == "warning" and "no backup of files was ever restored" in g["detail"], g
+    case.order("test-recovery", "good")
+    g = gate(case, "drill")
+    assert g["status"] == "ok" and g["limit"] == 8 * 86400 and 0 <= g["value"] < 600, g
+    case.kill(worker)
+    case.worker(DR_RPO_FILES_S=1)
+    late = (case.order("test-recovery", f"late-{n}", None) for n in range(99))  # until the backup is older than a second
+    dr.wait(lambda: next(late)["outcome"] == "partial")
+    g = gate(case, "drill")
+    assert g["status"] == "warning" and "missed its RTO or RPO" in g["detail"], g
+    path = case.dir / "store/backups" / taken / "files.drb"
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+    case.order("test-recovery", "bad", "failed")
+    g = gate(case, "drill")
+    assert g["status"] == "critical" and "failed" in g["detail"], g
+
+
+def case_clock(case):
+    """Redis' clock, beside this host's."""
+    now = lambda: int(time.time() * 1000)  # noqa: E731
+    clock = Clock(case, now())
+    case.worker(DR_LANES="health")
+    assert gate(case, "clock")["status"] == "ok"
+    for off_ms, status, says in ((10_000, "warning", "behind"), (-10_000, "warning", "ahead of"), (90_000, "critical", "behind")):
+        clock.set(now() + off_ms)
+        g = until(case, "clock", status)
+        assert abs(g["value"] - abs(off_ms)) < 5000 and says in g["detail"], g
+    clock.set(now())
+    until(case, "clock", "ok")
+
+
+def case_offsite(case):
+    case.store(database=False, files=True)
+    worker = case.worker()
+    case.backup("files")
+    assert gate(case, "offsite")["status"] == "not_configured"
+    case.kill(worker)
+    case.worker(OFFSITE_STORAGE_PROVIDER="file")
+    g = gate(case, "offsite")
+    assert g["status"] == "warning" and "copies nothing" in g["detail"], g
 
 
 def case_workers(case):
