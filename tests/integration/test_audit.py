@@ -35,8 +35,9 @@ def broken(c):
 
 def refuse_many(c, count, name="stranger"):
     """Refused orders are the cheapest records."""
+    before = len(c.dead())
     c.push_many("execute", [{"id": f"{name}-{i}", "t": "execute", "a": {**RECOVERY, "color": "red"}} for i in range(count)])
-    wait(lambda: len(c.dead()) >= count)
+    wait(lambda: len(c.dead()) >= before + count)
     wait(c.at_rest)
 
 
