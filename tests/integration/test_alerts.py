@@ -281,20 +281,23 @@ def case_a_message_that_kills_its_workers(c):
         given_up(c, "backup", "b1", "backup.prepare.intent", kind="files")
         given_up(c, "retention", "r1", "retention.plan.intent")
         given_up(c, "retention", "r2", "retention.plan.intent")
+        given_up(c, "execute", "x1", "execute.select.intent", procedure_id="file_system_recovery")
         w = c.worker(DR_HTTP_LISTEN="127.0.0.1:0")
         wait(lambda: settled(c))
         fired = [(n["rule"], n["subject"], n["state"], n["severity"]) for n in hook.notices()]
         assert sorted(fired) == [("backup_failed", "files", "firing", "critical"),
-                                 ("job_failed", "retention", "firing", "warning")], fired
+                                 ("job_failed", "retention", "firing", "warning"),
+                                 ("recovery_failed", "file_system_recovery", "firing", "critical")], fired
         first = next(n for n in hook.notices() if n["rule"] == "backup_failed")
         assert "workers died" in first["summary"] and "job b1" in first["details"], first
         where = wait(lambda: listening(w))
-        wait(lambda: scrape(where)("drworker_queue_given_up_total") == 3)
+        wait(lambda: scrape(where)("drworker_queue_given_up_total") == 4)
         c.backup("files")
         c.order("retention", "r3")
-        wait(lambda: len(hook.notices()) == 4 and settled(c))
-        assert [(n["subject"], n["state"], n["count"]) for n in hook.notices()[2:]] == \
-            [("files", "resolved", 1), ("retention", "resolved", 2)]
+        c.order("execute", "x2", procedure_id="file_system_recovery")
+        wait(lambda: len(hook.notices()) == 6 and settled(c))
+        assert [(n["subject"], n["state"], n["count"]) for n in hook.notices()[3:]] == \
+            [("files", "resolved", 1), ("retention", "resolved", 2), ("file_system_recovery", "resolved", 1)]
 
 
 def case_worse_is_news(c):

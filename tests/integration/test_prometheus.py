@@ -64,6 +64,7 @@ def case_metrics_exist(case):
     case.backup("files")
     case.order("test-recovery", "drill", procedure_id="file_system_recovery")
     dr.wait(lambda: case.r.zcard("{dr}:schednext"))
+    case.order("retention", "r")
     case.order("health", "h")
     m = scrape(where)
     used = {name for e in expressions() for name in re.findall(r"\b((?:drworker|process)_\w+)", e)}

@@ -161,6 +161,10 @@ static void tell_queue(const struct facts *f, struct dr_buf *b, int64_t now_ms)
             "Messages given up after their workers died, counted by Redis for all workers.",
             counted(s, "poison"));
     gauge(b, "drworker_dead_letters", "Messages in the dead letters.", s->dead);
+    if (s->retention_ms)
+        gauge(b, "drworker_retention_waiting_backups",
+              "Given up by the last plan of retention as soon as somebody confirms it.",
+              s->retention_waits);
     gauge(b, "drworker_workers_alive", "Workers that beat.", s->worker_count);
     gauge_real(b, "drworker_redis_clock_offset_seconds", "Redis' clock less the worker's.",
                seconds(s->offset_ms));
