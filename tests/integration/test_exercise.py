@@ -287,6 +287,7 @@ def case_a_check_that_fails_swaps_back(c):
         assert not part["ok"] and part["rto_ms"] is None and e["outcome"] == "rolled_back" and e["error"]["step"] == "check", e
         assert "in between" in e["kept_old"][0]["note"] and e["kept_old"][0]["until"]
     assert [(x["level"], x["ok"]) for x in series(c)[:2]] == [("exercise", False)] * 2
+    assert not any("kind" in x["data"] for x in records(c, "drilled")), "no fault of the backups, which were proven"
     production_untouched(c)
     assert all_closed(c)
     r = exercise(c, "y")
