@@ -258,7 +258,7 @@ def case_every_rule_fires_and_recovers(c):
                 [("firing", "firing"), ("resolved", "resolved")]
             mails = [m for m in mail.mails if f"rule      {rule}\r\n" in m["text"].replace("\n", "\r\n").replace("\r\r", "\r")]
             assert [m["subject"] for m in mails] == [f"[dr] FIRING: {summary}", "[dr] RESOLVED: over"], mails
-        assert len(RULES) == 12
+        assert len(RULES) == 13
 
 
 def given_up(c, lane, jid, point, **args):

@@ -137,13 +137,15 @@ static void inbox_fiber(void *arg)
     alert_fiber_ends(a);
 }
 
-/* One word an alert: the last one counts. */
+/* One word an alert: the last one counts; what was to be cleared at once still is. */
 static void put(struct alerts *a, struct alert_word *w)
 {
     struct alert_word **p = &a->inbox;
     while (*p && (strcmp((*p)->rule, w->rule) != 0 || strcmp((*p)->subject, w->subject) != 0))
         p = &(*p)->next;
     if (*p) {
+        if (w->clear && (*p)->clear && (*p)->quiet_ms < w->quiet_ms)
+            w->quiet_ms = (*p)->quiet_ms;
         w->next = (*p)->next;
         word_free(*p);
         *p = w;

@@ -58,9 +58,9 @@ extern const struct resolve_listener alert_resolved;
  * chain_broken, retention_waits, health_drop. */
 void alert_on_gates(struct alerts *a, const struct gates *g);
 /* One gate of them: of what each worker looks at by itself, so without the chains that only a
- * health job walks, and without health_drop. */
+ * health job walks, and without health_drop. quiet_ms: as of alert_clear_quiet. */
 struct gate;
-void alert_on_gate(struct alerts *a, const struct gate *g);
+void alert_on_gate(struct alerts *a, const struct gate *g, int64_t quiet_ms);
 
 struct alert_counts {                    /* since the start, of this worker */
     uint64_t raised, resolved, repeated; /* decided: news, news that it is over, counted only */

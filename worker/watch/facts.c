@@ -77,8 +77,10 @@ static void fold_kept(struct facts_series *s, const struct store_entry *e)
         s->newest_plain_bytes = e->plain_bytes;
         s->newest_stored_bytes = e->stored_bytes;
     }
-    if (proven && e->t_point_ms > s->newest_proven_ms)
+    if (proven && e->t_point_ms > s->newest_proven_ms) {
         s->newest_proven_ms = e->t_point_ms;
+        s->newest_took_ms = e->t_end_ms > e->t_point_ms ? e->t_end_ms - e->t_point_ms : 0;
+    }
     if (first || e->verified_at_ms < s->oldest_proof_ms)
         s->oldest_proof_ms = e->verified_at_ms;
     if (first || e->t_point_ms < s->oldest_ms)
@@ -120,13 +122,28 @@ bool facts_holds(const struct facts_series *s, const char *kind)
     return !kind || strcmp(s->kind, kind) == 0 || strcmp(s->kind, "full") == 0;
 }
 
+static const struct facts_series *newest_of(const struct facts_store *f, const char *kind)
+{
+    const struct facts_series *newest = NULL;
+    for (unsigned i = 0; i < f->series_count; i++) {
+        const struct facts_series *s = &f->series[i];
+        if (facts_holds(s, kind) && s->newest_proven_ms &&
+            (!newest || s->newest_proven_ms > newest->newest_proven_ms))
+            newest = s;
+    }
+    return newest;
+}
+
 int64_t facts_recovery_point_ms(const struct facts_store *f, const char *kind)
 {
-    int64_t newest_ms = 0;
-    for (unsigned i = 0; i < f->series_count; i++)
-        if (facts_holds(&f->series[i], kind) && f->series[i].newest_proven_ms > newest_ms)
-            newest_ms = f->series[i].newest_proven_ms;
-    return newest_ms;
+    const struct facts_series *s = newest_of(f, kind);
+    return s ? s->newest_proven_ms : 0;
+}
+
+int64_t facts_took_ms(const struct facts_store *f, const char *kind)
+{
+    const struct facts_series *s = newest_of(f, kind);
+    return s ? s->newest_took_ms : 0;
 }
 
 bool facts_protects(const struct facts *f, const char *kind)

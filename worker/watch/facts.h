@@ -24,6 +24,7 @@ struct facts_series {
     uint64_t pinned, tombstoned, bad; /* bad: damaged, or proven to be */
     int64_t newest_ms;                /* consistent point of the newest backup; 0: none */
     int64_t newest_proven_ms;         /* of the newest one that was proven; 0: none */
+    int64_t newest_took_ms;           /* from that point to the end of its run */
     int64_t oldest_proof_ms; /* least recent proof among the kept; 0: one was never proven */
     int64_t drilled_ms;      /* last drill of any of them; 0: never */
     int64_t oldest_ms;       /* consistent point of the oldest kept */
@@ -98,6 +99,8 @@ void facts_look_at_store(struct store *s, const struct dr_config *c, struct fact
 bool facts_holds(const struct facts_series *s, const char *kind);
 /* Consistent point of the newest proven backup that holds the kind; 0: there is none. */
 int64_t facts_recovery_point_ms(const struct facts_store *f, const char *kind);
+/* How long that one took; 0: there is none. */
+int64_t facts_took_ms(const struct facts_store *f, const char *kind);
 /* The kinds that something protects: database, files, config. */
 bool facts_protects(const struct facts *f, const char *kind);
 /* Kept, but its manifest is not believed, or its last proof failed. */

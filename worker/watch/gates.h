@@ -23,6 +23,7 @@ struct gate {
     char detail[240];
     bool measured; /* value and limit mean something; the unit is in the name of `unit` */
     int64_t value, limit;
+    int64_t slack; /* a warning that is over its limit by no more calls nobody */
     const char *unit;
 };
 

@@ -4,6 +4,7 @@
 
 #include "worker/watch/gates_internal.h"
 
+enum { SLACK_S = 600 };
 enum { WEIGHT_BACKUP = 4, WEIGHT_PROOF = 3 };
 
 /* What is kept of one kind, over all its series. */
@@ -35,12 +36,15 @@ static struct kind fold_kind(const struct facts_store *s, const char *name)
 }
 
 /* Over the limit is a warning, over twice the limit critical: a rhythm as long as the RPO passes it
- * for as long as each backup takes. */
-static void judge_age(struct gate *at, int64_t newest_ms, int64_t now_ms, int64_t rpo_s)
+ * for as long as each backup takes, which is worth no call: one that is read back, too, and that
+ * takes somewhat longer than the last one. */
+static void judge_age(struct gate *at, int64_t newest_ms, int64_t took_ms, int64_t now_ms,
+                      int64_t rpo_s)
 {
     char age[GATE_SPAN], limit[GATE_SPAN];
     int64_t age_s = newest_ms < now_ms ? (now_ms - newest_ms) / 1000 : 0;
     gate_measure(at, age_s, rpo_s, "s");
+    at->slack = SLACK_S + 2 * took_ms / 1000;
     gate_span(age_s, age);
     gate_span(rpo_s, limit);
     gate_is(at,
@@ -64,7 +68,7 @@ static void judge_kind(const struct facts *f, const char *name, const char *kind
     else if (!newest_ms)
         gate_is(at, GATE_CRITICAL, "there is no proven backup");
     else
-        judge_age(at, newest_ms, now_ms, rpo_s);
+        judge_age(at, newest_ms, facts_took_ms(&f->store, kind), now_ms, rpo_s);
 }
 
 /* A full recovery goes back to the oldest of what it needs. */
@@ -73,22 +77,24 @@ static void judge_full(const struct facts *f, const struct gate_limits *l, int64
 {
     static const char *const kinds[] = {"database", "files", "config"};
     struct gate *at = gate_add(g, "backup-full", WEIGHT_BACKUP);
-    int64_t oldest_ms = 0;
+    int64_t oldest_ms = 0, took_ms = 0;
     unsigned configured = 0, there = 0;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         int64_t newest_ms = facts_recovery_point_ms(&f->store, kinds[i]);
         if (!facts_protects(f, kinds[i]))
             continue;
         configured++;
-        if (newest_ms && (!there++ || newest_ms < oldest_ms))
-            oldest_ms = newest_ms;
+        if (!newest_ms || (there++ && newest_ms >= oldest_ms))
+            continue;
+        oldest_ms = newest_ms;
+        took_ms = facts_took_ms(&f->store, kinds[i]);
     }
     if (!f->has_store || !configured)
         gate_is(at, GATE_NOT_CONFIGURED, "nothing is protected");
     else if (!f->store.ok || there < configured)
         gate_is(at, GATE_CRITICAL, "a part of the system has no proven backup");
     else
-        judge_age(at, oldest_ms, now_ms, l->rpo_full_s);
+        judge_age(at, oldest_ms, took_ms, now_ms, l->rpo_full_s);
 }
 
 static void judge_proof(const struct facts *f, const struct gate_limits *l, int64_t now_ms,

@@ -4,6 +4,7 @@
 
 #include "worker/core/cancel.h"
 #include "worker/watch/exposition.h"
+#include "worker/watch/gates.h"
 #include "worker/watch/watch.h"
 
 enum { WATCH_LANES = 16, WATCH_OUTCOMES = JOB_CANCELLED + 1 };
@@ -31,6 +32,11 @@ struct watch {
     bool judged;
     unsigned health_status, health_score;
     int64_t judged_ms;
+    /* alarm.c: since when a gate stands badly, and the store cannot be read; 0: it does not */
+    int64_t bad_since_ms[GATES_MAX], unreadable_since_ms;
 };
+
+/* What the gates, judged now, have to say between health jobs. */
+void watch_say(struct watch *w, const struct gates *g, int64_t now_ms);
 
 #endif
