@@ -53,6 +53,7 @@ static void case_redis_has_another_clock(void **state)
 static struct store_entry backup(const char *series, int64_t point_ms, int64_t verified_ms, bool ok)
 {
     struct store_entry e = {.t_point_ms = point_ms,
+                            .t_end_ms = point_ms + point_ms / 100,
                             .verified_at_ms = verified_ms,
                             .verified_ok = ok,
                             .plain_bytes = 100,
@@ -81,6 +82,9 @@ static void case_series(void **state)
     assert_int_equal(a->bad, 1);
     assert_int_equal(a->newest_ms, 9000);
     assert_int_equal(a->newest_proven_ms, 8000);
+    assert_int_equal(a->newest_took_ms, 80);
+    assert_int_equal(facts_took_ms(&s, "files"), 80);
+    assert_int_equal(facts_took_ms(&s, "database"), 0);
     assert_int_equal(a->oldest_proof_ms, 0); /* one was never proven */
     assert_int_equal(a->oldest_ms, 6000);
     assert_int_equal(a->stored_bytes, 50);
