@@ -254,30 +254,22 @@ static enum dr_rc leftovers(const struct run *x, struct recovery *r, bool *left,
     return DR_OK;
 }
 
-struct opening {
+struct journals {
     int store_fd;
-    const char *run;
     char **runs;
     struct journal *journal;
 };
 
-static enum dr_rc open_item(void *item, struct cancel *cancel, struct dr_err *err)
-{
-    struct opening *o = item;
-    (void)cancel;
-    return journal_open(o->store_fd, o->run, false, &o->journal, err);
-}
-
 static enum dr_rc list_item(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    struct opening *o = item;
+    struct journals *o = item;
     (void)cancel;
     return journal_list_all(o->store_fd, &o->runs, err);
 }
 
 static enum dr_rc remove_item(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    const struct opening *o = item;
+    const struct journals *o = item;
     (void)cancel;
     return journal_remove(o->journal, o->store_fd, err);
 }
@@ -304,7 +296,7 @@ static bool is_over(const struct run *x, const struct journal *j)
 
 static enum dr_rc closed_run(const struct run *x, struct recovery *r, struct dr_err *err)
 {
-    struct opening o = {.store_fd = recovery_store_fd(r), .journal = r->journal};
+    struct journals o = {.store_fd = recovery_store_fd(r), .journal = r->journal};
     bool left = false;
     if (!r->procedure && json_array_size(kept_of(r->journal)) > 0) {
         add_journal(x->out, r->run, "it names no procedure of this version");
@@ -321,10 +313,9 @@ static enum dr_rc closed_run(const struct run *x, struct recovery *r, struct dr_
 
 static enum dr_rc clean(const struct run *x, const char *run, struct dr_err *err)
 {
-    const struct job_services *env = x->terms->env;
-    struct opening o = {.store_fd = store_dirfd(env->store), .run = run};
+    struct journal *journal = NULL;
     struct dr_err why = {0};
-    if (pool_run(env->pool, open_item, &o, NULL, &why)) {
+    if (resolve_open(x->terms->env, run, &journal, &why)) {
         if (why.rc == DR_E_LOCKED) {
             add_journal(x->out, run, "somebody works on it");
         } else if (why.rc != DR_E_NOT_FOUND) {
@@ -334,7 +325,7 @@ static enum dr_rc clean(const struct run *x, const char *run, struct dr_err *err
         return DR_OK;
     }
     struct recovery *r = dr_xalloc(sizeof *r);
-    adopt(r, x, o.journal);
+    adopt(r, x, journal);
     enum dr_rc rc = DR_OK;
     if (journal_count(r->journal) > 0 && !journal_is_closed(r->journal))
         add_journal(x->out, run, "its run is not at its end");
@@ -370,7 +361,7 @@ static int64_t keep_ms(const struct dr_config *config)
 enum dr_rc cleanup_run(const struct cleanup_terms *t, struct cleanup_report *out,
                        struct dr_err *err)
 {
-    struct opening o = {.store_fd = store_dirfd(t->env->store)};
+    struct journals o = {.store_fd = store_dirfd(t->env->store)};
     char hold[128];
     struct run x = {.terms = t, .hold = hold, .out = out, .keep_ms = keep_ms(t->env->config)};
     if (find_hold(t, hold, err) || pool_run(t->env->pool, list_item, &o, t->cancel, err))

@@ -54,6 +54,16 @@ enum dr_rc resolve_list(const struct job_services *env, char ***out, struct dr_e
     return DR_OK;
 }
 
+enum dr_rc resolve_open(const struct job_services *env, const char *run, struct journal **out,
+                        struct dr_err *err)
+{
+    struct look l = {.store_fd = store_dirfd(env->store), .run = run};
+    if (pool_run(env->pool, open_item, &l, NULL, err))
+        return err->rc;
+    *out = l.journal;
+    return DR_OK;
+}
+
 struct journal *resolve_peek(const struct job_services *env, const char *run)
 {
     struct look l = {.store_fd = store_dirfd(env->store), .run = run};
@@ -135,12 +145,12 @@ static enum dr_rc settle(struct recovery *r, struct dr_err *err)
 
 enum dr_rc resolve_run(const struct job_services *env, const char *run, struct dr_err *err)
 {
-    struct look l = {.store_fd = store_dirfd(env->store), .run = run};
+    struct journal *journal = NULL;
     struct cancel cancel;
-    if (pool_run(env->pool, open_item, &l, NULL, err))
+    if (resolve_open(env, run, &journal, err))
         return err->rc;
-    if (journal_is_closed(l.journal) || journal_count(l.journal) == 0) {
-        journal_free(l.journal);
+    if (journal_is_closed(journal) || journal_count(journal) == 0) {
+        journal_free(journal);
         return DR_OK;
     }
     struct recovery *r = dr_xalloc(sizeof *r);
@@ -148,7 +158,7 @@ enum dr_rc resolve_run(const struct job_services *env, const char *run, struct d
     cancel_deadline(&cancel, SETTLE_MS);
     r->env = env;
     r->cancel = &cancel;
-    r->journal = l.journal;
+    r->journal = journal;
     enum dr_rc rc = recovery_adopt(r, err);
     if (!rc)
         rc = settle(r, err);

@@ -26,6 +26,9 @@ enum dr_rc resolve_run(const struct job_services *env, const char *run,
 /* The names of all open runs, NULL-ended; journal_list_free. */
 enum dr_rc resolve_list(const struct job_services *env, char ***out,
                         struct dr_err *err) DR_MUST_CHECK;
+/* One journal with its lock; journal_free. LOCKED, NOT_FOUND as above. */
+enum dr_rc resolve_open(const struct job_services *env, const char *run, struct journal **out,
+                        struct dr_err *err) DR_MUST_CHECK;
 /* As it stands, without its lock; NULL: there is none. */
 struct journal *resolve_peek(const struct job_services *env, const char *run);
 
