@@ -302,6 +302,8 @@ static enum dr_rc resume(struct recovery *r, struct dr_err *err)
     if (!mid || strcmp(mid, r->mid) != 0) {
         (void)dr_fail(err, DR_E_EXISTS, "journal/%s.log belongs to another message of this id",
                       r->run);
+        journal_free(r->journal); /* not ours: an undo must not close it */
+        r->journal = NULL;
         return dr_err_reason(err, "id-collision");
     }
     if (recovery_is_exercise(r))
