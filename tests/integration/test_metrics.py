@@ -95,6 +95,28 @@ def case_backups_of_a_store(case):
     assert m("drworker_recovery_point_target_seconds", kind="database") is None
 
 
+def case_a_drill_that_failed_measured_nothing(case):
+    """Its RTO is not 0: it is not there, and after a good drill stays what that one measured."""
+    store = case.store(database=False, files=True)
+    _, where = start(case)
+    last = {"procedure": "file_system_recovery"}
+    path = store / "backups" / case.backup("files") / "files.drb"
+    good = path.read_bytes()
+
+    def drilled(jid, ok):
+        path.write_bytes(good if ok else good[:-1] + bytes([good[-1] ^ 1]))
+        if ok:
+            case.order("verify", "v-" + jid, all=True)  # what a proof found damaged counts again
+        case.order("test-recovery", jid, "done" if ok else "failed", **{"procedure_id": last["procedure"]})
+        return until(where, lambda m: m("drworker_drill_ok", **last) == ok)
+
+    m = drilled("d1", False)
+    assert m("drworker_drill_rto_seconds", **last) is None and m("drworker_drill_rto_target_seconds", **last) == 1200
+    rto = drilled("d2", True)("drworker_drill_rto_seconds", **last)
+    assert rto > 0
+    assert drilled("d3", False)("drworker_drill_rto_seconds", **last) == rto
+
+
 def case_busy_address(case):
     """A second worker at the same address warns and works."""
     first, where = start(case, DR_LANES="noop")

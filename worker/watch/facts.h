@@ -34,8 +34,10 @@ struct facts_series {
 struct facts_drill { /* the newest drill of a procedure */
     char procedure[40];
     bool ok;
-    int64_t at_ms;
-    uint64_t rto_ms, rto_target_ms, rpo_s, rpo_target_s;
+    int64_t at_ms, rto_target_ms, rpo_target_s;
+    /* Of the newest one that measured it: one that failed says nothing, and does not take back what
+     * was known. -1: none did. */
+    int64_t rto_ms, rpo_s;
 };
 
 struct facts_disk {

@@ -85,17 +85,18 @@ static enum dr_rc look_at_keys(struct store *s, struct facts_store *f, struct dr
     return rc;
 }
 
-static bool has_drill(const struct facts_store *f, const char *procedure)
+static struct facts_drill *drill_of(struct facts_store *f, const char *procedure)
 {
     for (unsigned i = 0; i < f->drill_count; i++)
         if (strcmp(f->drills[i].procedure, procedure) == 0)
-            return true;
-    return false;
+            return &f->drills[i];
+    return NULL;
 }
 
-static uint64_t known(int64_t n)
+static void measured(int64_t value, int64_t *out)
 {
-    return n > 0 ? (uint64_t)n : 0;
+    if (*out < 0)
+        *out = value;
 }
 
 static enum dr_rc look_at_drills(struct store *s, struct facts_store *f, struct dr_err *err)
@@ -105,18 +106,25 @@ static enum dr_rc look_at_drills(struct store *s, struct facts_store *f, struct 
     f->drill_count = 0;
     if (drill_history(s, false, &lines, &count, err))
         return err->rc;
-    for (size_t i = 0; i < count && f->drill_count < FACTS_DRILLS; i++) { /* newest first */
+    for (size_t i = 0; i < count; i++) { /* newest first */
         const struct drill_line *l = &lines[i];
-        if (has_drill(f, l->procedure) || strcmp(l->level, "drill") != 0)
+        if (strcmp(l->level, "drill") != 0)
             continue; /* an exercise's time has the swap in it: another series */
-        struct facts_drill *d = &f->drills[f->drill_count++];
-        *d = (struct facts_drill){.ok = l->ok,
-                                  .at_ms = l->at_ms,
-                                  .rto_ms = known(l->rto_ms),
-                                  .rto_target_ms = known(l->rto_target_ms),
-                                  .rpo_s = known(l->rpo_s),
-                                  .rpo_target_s = known(l->rpo_target_s)};
-        (void)snprintf(d->procedure, sizeof d->procedure, "%s", l->procedure);
+        struct facts_drill *d = drill_of(f, l->procedure);
+        if (!d && f->drill_count == FACTS_DRILLS)
+            continue;
+        if (!d) {
+            d = &f->drills[f->drill_count++];
+            *d = (struct facts_drill){.ok = l->ok,
+                                      .at_ms = l->at_ms,
+                                      .rto_target_ms = l->rto_target_ms,
+                                      .rpo_target_s = l->rpo_target_s,
+                                      .rto_ms = -1,
+                                      .rpo_s = -1};
+            (void)snprintf(d->procedure, sizeof d->procedure, "%s", l->procedure);
+        }
+        measured(l->rto_ms, &d->rto_ms);
+        measured(l->rpo_s, &d->rpo_s);
     }
     free(lines);
     return DR_OK;

@@ -117,9 +117,12 @@ static void tell_drills(const struct facts_store *f, struct dr_buf *b, int64_t n
     static const struct {
         const char *name, *help;
     } drill_families[] = {
-        {"drworker_drill_rto_seconds", "Recovery time that the last drill measured."},
+        {"drworker_drill_rto_seconds",
+         "Recovery time of the last drill that measured one; one that "
+         "failed leaves it as it was. Absent: none did."},
         {"drworker_drill_rto_target_seconds", "What it shall be at the most."},
-        {"drworker_drill_rpo_seconds", "Age of the data it restored."},
+        {"drworker_drill_rpo_seconds", "Age of the newest usable backup at the last drill that "
+                                       "found one. Absent: none did."},
         {"drworker_drill_rpo_target_seconds", "What it shall be at the most."},
         {"drworker_drill_ok", "1: it restored, and what it restored was what had been backed up."},
         {"drworker_drill_age_seconds", "How long ago the last drill was."},
@@ -135,6 +138,8 @@ static void tell_drills(const struct facts_store *f, struct dr_buf *b, int64_t n
                                      (double)d->rpo_target_s,
                                      d->ok,
                                      age(d->at_ms, now_ms)};
+            if (values[i] < 0)
+                continue; /* a number that was not measured is none, least of all 0 */
             exposition_real(b, drill_families[i].name, values[i], "procedure", d->procedure, NULL);
         }
     }
