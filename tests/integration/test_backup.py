@@ -350,7 +350,7 @@ def case_disk_full_leaves_nothing(case):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", store], check=True)
     try:
         (case.files / "big").write_bytes(os.urandom(8_000_000))
-        case.worker()
+        case.worker(DR_DISK_RESERVE_PERCENT=0)  # the reserve would end it before
         assert fails(case, "backup", "b", kind="files")["error"]["kind"] == "no-space"
         assert folders(store) == [] and dr.wait(lambda: not staging(store))
         (case.files / "big").unlink()
@@ -361,6 +361,36 @@ def case_disk_full_leaves_nothing(case):
                 p.kill()
                 p.wait()
         subprocess.run(["umount", store], check=True)
+
+
+@dr.needs_root
+def case_a_backup_that_grows_into_the_reserve_is_given_up(case):
+    """The first of its series, and one that has grown, seem small when they begin. Recovery may take what they may not."""
+    store = case.store(database=False, files=True, DR_DISK_RESERVE_BYTES=12 << 20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", store], check=True)
+    try:
+        free = lambda: (lambda v: v.f_bavail * v.f_frsize)(os.statvfs(store))  # noqa: E731
+        case.worker()
+        big = case.files / "big"
+        for jid in ("first", "grown"):
+            big.write_bytes(os.urandom(18 << 20))
+            result = case.order("backup", jid, "refused", kind="files")
+            assert result["error"]["reason"] == "disk-reserve" and result["error"]["step"] == "data", result
+            dr.wait(lambda: not staging(store) and free() > 20 << 20)
+            big.unlink()
+            if jid == "first":
+                assert folders(store) == []
+                small = case.backup("files")
+        assert folders(store) == [small]
+        big.write_bytes(os.urandom(15 << 20))
+        result = case.order("execute", "e", procedure_id="file_system_recovery")
+        assert result["emergency_backup_id"] in folders(store) and not big.exists() and free() < 12 << 20, result
+    finally:
+        for p in case.processes:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+        subprocess.run(["umount", "-l", store], check=True)
 
 
 def case_cancel_while_dumping(case):

@@ -18,6 +18,7 @@
 #include "worker/pipe/sink.h"
 
 enum { CONTAINER_HEADER = 256, CONTAINER_CHUNK_MAX = 262144, CONTAINER_THREADS_MAX = 16 };
+enum { CONTAINER_LOOK = 1 << 20 };
 #define CONTAINER_INDEX_ANY UINT32_MAX /* expect: not compared */
 
 struct container_chunk {
@@ -46,6 +47,10 @@ struct container_spec {
     /* In stream order, from one thread at a time, not the caller's; may be NULL. */
     enum dr_rc (*on_chunk)(void *arg, const struct container_chunk *c, struct dr_err *err);
     void *arg;
+    /* Asked before every CONTAINER_LOOK bytes of the file, from one thread at a time; an error is
+     * the writer's. NULL: nobody is. */
+    enum dr_rc (*room)(void *arg, uint64_t bytes, struct dr_err *err);
+    void *room_arg;
     struct cancel *cancel;      /* may be NULL */
     _Atomic uint64_t *progress; /* plain bytes written are added; may be NULL */
 };

@@ -42,7 +42,7 @@ struct container_writer {
     EVP_MD_CTX *payload_hash, *root;
     unsigned char *sealed, carry[AEAD_CHUNK];
     size_t carry_len;
-    uint64_t next_chunk, written, flushed, payload_plain;
+    uint64_t next_chunk, written, flushed, looked, payload_plain;
     struct container_sums sums;
 };
 
@@ -99,12 +99,24 @@ static void write_back(struct container_writer *w)
     w->flushed = w->written;
 }
 
+/* Others write to the same volume: what was room when this one began need not be. */
+static enum dr_rc has_room(struct container_writer *w, size_t len, struct dr_err *err)
+{
+    if (!w->spec.room || w->written + len - w->looked < CONTAINER_LOOK)
+        return DR_OK;
+    w->looked = w->written + len;
+    return w->spec.room(w->spec.room_arg, len, err);
+}
+
 static enum dr_rc put(struct container_writer *w, const unsigned char *bytes, size_t len,
                       bool payload, struct dr_err *err)
 {
+    enum dr_rc rc = has_room(w, len, err);
+    if (rc)
+        return rc;
     if (payload && EVP_DigestUpdate(w->payload_hash, bytes, len) != 1)
         return aead_crypto_failed(err, "SHA-256");
-    enum dr_rc rc = rw_write_at(w->spec.fd, w->written, bytes, len, "container", err);
+    rc = rw_write_at(w->spec.fd, w->written, bytes, len, "container", err);
     w->written += len;
     write_back(w);
     return rc;

@@ -26,6 +26,8 @@ struct create {
         struct container_writer *writer; /* NULL: not open */
     } object, outer;                     /* outer: of the index */
     struct index_writer *index;
+    enum dr_rc (*room)(void *arg, uint64_t bytes, struct dr_err *err);
+    void *room_arg;
     struct pipe_sink sink;    /* where the index goes */
     struct store_proof proof; /* at_ms 0: not read back */
 };
@@ -45,6 +47,8 @@ static enum dr_rc begin(struct create *c, struct making *o, const char *role, un
     spec.backup_id = c->manifest->backup_id;
     spec.series = c->manifest->series;
     spec.index = number;
+    spec.room = c->room;
+    spec.room_arg = c->room_arg;
     return container_writer_new(&spec, &o->writer, err) ? dr_wrap(err, "%s", name) : DR_OK;
 }
 
@@ -71,6 +75,8 @@ enum dr_rc create_new(const struct create_spec *spec, struct create **out, struc
     c->objects = spec->objects;
     c->level = spec->level;
     c->threads = spec->threads;
+    c->room = spec->room;
+    c->room_arg = spec->room_arg;
     names_backup_id(spec->t_start_ms, spec->kind, spec->job_id, m->backup_id);
     (void)snprintf(m->job_id, sizeof m->job_id, "%s", spec->job_id);
     (void)snprintf(m->series, sizeof m->series, "%s", spec->series);

@@ -24,6 +24,9 @@ struct create_spec {
     unsigned objects;         /* how many will be made, the index not counted */
     unsigned level;           /* of zstd; 0: plain chunks */
     unsigned threads;         /* that compress */
+    /* As container_spec's; NULL: all there is may be written. */
+    enum dr_rc (*room)(void *arg, uint64_t bytes, struct dr_err *err);
+    void *room_arg;
 };
 
 /* All text of spec is copied. Errors as store_staging_new. */

@@ -23,17 +23,24 @@ enum dr_rc space_look(int dirfd, const struct dr_config *c, struct space *out, s
     return DR_OK;
 }
 
-enum dr_rc space_allows(const struct space *s, uint64_t bytes, struct dr_err *err)
+enum dr_rc space_allows_bytes(const struct space *s, uint64_t bytes, struct dr_err *err)
 {
     if (s->total_bytes && (s->free_bytes < bytes || s->free_bytes - bytes < s->reserve_bytes)) {
         (void)dr_fail(err, DR_E_REFUSED,
-                      "BACKUP_DIRECTORY has %llu bytes free; a backup of about %llu would touch "
-                      "the reserve of %llu that is kept for recovery (DR_DISK_RESERVE_PERCENT, "
+                      "BACKUP_DIRECTORY has %llu bytes free; about %llu more would touch the "
+                      "reserve of %llu that is kept for recovery (DR_DISK_RESERVE_PERCENT, "
                       "DR_DISK_RESERVE_BYTES)",
                       (unsigned long long)s->free_bytes, (unsigned long long)bytes,
                       (unsigned long long)s->reserve_bytes);
         return dr_err_reason(err, "disk-reserve");
     }
+    return DR_OK;
+}
+
+enum dr_rc space_allows(const struct space *s, uint64_t bytes, struct dr_err *err)
+{
+    if (space_allows_bytes(s, bytes, err))
+        return err->rc;
     if (s->inodes && s->free_inodes < s->reserve_inodes + INODES_OF_A_BACKUP) {
         (void)dr_fail(err, DR_E_REFUSED,
                       "BACKUP_DIRECTORY has %llu inodes free; the reserve of %llu is kept for "

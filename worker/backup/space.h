@@ -16,7 +16,11 @@ struct space {
 /* The reserve is the larger one of DR_DISK_RESERVE_BYTES and DR_DISK_RESERVE_PERCENT. */
 enum dr_rc space_look(int dirfd, const struct dr_config *c, struct space *out,
                       struct dr_err *err) DR_MUST_CHECK;
-/* REFUSED (disk-reserve) when `bytes` more would leave less than the reserve. */
+/* REFUSED (disk-reserve) when `bytes` more would leave less than the reserve, or a backup that is
+ * to begin finds no inodes. */
 enum dr_rc space_allows(const struct space *s, uint64_t bytes, struct dr_err *err) DR_MUST_CHECK;
+/* The first half: for one that has its inodes and grows. */
+enum dr_rc space_allows_bytes(const struct space *s, uint64_t bytes,
+                              struct dr_err *err) DR_MUST_CHECK;
 
 #endif

@@ -18,16 +18,34 @@
 static const struct take_kind *const kinds[TAKE_PARTS_MAX] = {&take_kind_database, &take_kind_files,
                                                               &take_kind_config};
 
-/* As large as the last one of its series, probably. An emergency backup is what the reserve is for.
- */
+/* An emergency backup is what the reserve is for. */
+static bool spares_reserve(const struct take *t)
+{
+    return strcmp(t->o.class, "emergency") != 0;
+}
+
+/* As large as the last one of its series, probably. */
 static enum dr_rc refuse_reserve(const struct take *t, uint64_t bytes, struct dr_err *err)
 {
     struct space space;
-    if (strcmp(t->o.class, "emergency") == 0)
+    if (!spares_reserve(t))
         return DR_OK;
     if (space_look(store_dirfd(t->o.env->store), t->o.env->config, &space, err))
         return err->rc;
     return space_allows(&space, bytes, err);
+}
+
+/* The first one of a series, one that has grown, two at a time: what the guess at the beginning
+ * does not see is seen on the way. */
+static enum dr_rc grow(void *arg, uint64_t bytes, struct dr_err *err)
+{
+    const struct take *t = arg;
+    struct space space;
+    if (space_look(store_dirfd(t->o.env->store), t->o.env->config, &space, err))
+        return err->rc;
+    if (!space.reserve_bytes)
+        return DR_OK; /* a full disk says it by itself, and may be tried again */
+    return space_allows_bytes(&space, bytes, err);
 }
 
 static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err *err)
@@ -68,6 +86,8 @@ static enum dr_rc begin_create(void *item, struct cancel *cancel, struct dr_err 
         .objects = objects,
         .level = (unsigned)dr_config_int(c, "BACKUP_COMPRESSION_LEVEL"),
         .threads = container_threads(),
+        .room = spares_reserve(t) ? grow : NULL,
+        .room_arg = t,
     };
     return create_new(&spec, &t->create, err);
 }
