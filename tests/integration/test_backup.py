@@ -221,6 +221,119 @@ def case_a_proof_older_than_promised(case):
     assert result["overdue"] == 0 and len(result["checked"]) == 3 and gate("h4")["status"] == "ok", result
 
 
+def verified(store):
+    lines = (store / "catalog/log/000001.jsonl").read_text().splitlines()
+    return [r for r in map(json.loads, lines) if r["type"] == "verified"]
+
+
+def case_a_sector_that_cannot_be_read_is_a_finding(case):
+    """EIO in the header, then amid the data: the series stands still, the alarm is raised, the rest is proven, in the
+    same job or, where the budget ends it, in the next one."""
+    store = case.store(database=False, files=True)
+    maker = case.worker()
+    ids = [case.backup("files", f"f{i}") for i in range(3)]
+    case.kill(maker, signal.SIGTERM)
+    for n, (nth, args) in enumerate(((1, {"budget_bytes": 1}), (5, {"all": True}))):
+        first, second, third = (b["backup_id"] for b in sorted(case.backups(), key=lambda b: (b["verified_at"], b["backup_id"])))
+        before = len(verified(store))
+        worker = case.worker(DR_FAULT=f"rw.read:{nth}:fail")
+        result = case.order("verify", f"v{n}", "failed", **args)
+        looked = [first, second, third] if "all" in args else [first]
+        assert result["checked"] == looked and [b["backup_id"] for b in result["bad"]] == [first], result
+        assert result["bad"][0]["class"] == "io" and result["error"]["kind"] == "integrity", result
+        told = verified(store)[before:]
+        assert [(r["backup_id"], r["data"]["ok"]) for r in told] == [(i, i != first) for i in looked], told
+        assert told[0]["data"]["class"] == "io" and told[0]["data"]["by"] == "verify" and first in told[0]["data"]["object"]
+        reasons = case.order("retention", f"r{n}", dry_run=True)["reasons"]
+        assert all("frozen" in reasons[i] for i in (second, third)), reasons
+        dr.wait(lambda: any(e.get(b"rule") == b"verify_failed" and e.get(b"state") == b"firing"
+                            for _, e in case.r.xrange("{dr}:ev")))
+        if "all" not in args:
+            assert case.order("verify", f"next{n}", **args)["checked"] == [second]
+        assert case.order("verify", f"ok{n}", all=True)["bad"] == []
+        assert "frozen" not in sum(case.order("retention", f"r{n}b", dry_run=True)["reasons"].values(), [])
+        case.kill(worker, signal.SIGTERM)
+
+
+def who_may_not_read_all(case):
+    """Programs of this build for whom rights count: root without its override."""
+    folder = case.dir / "plain"
+    folder.mkdir()
+    drop = "exec" if os.geteuid() else "exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-dac_override,-dac_read_search"
+    (folder / "drworker").write_text(f'#!/bin/sh\n{drop} {case.bin.resolve()}/drworker "$@"\n')
+    (folder / "drworker").chmod(0o755)
+    return folder
+
+
+def case_what_cannot_be_opened_is_a_finding(case):
+    """No right to an object, a manifest, a folder; a folder that is gone: each is named, and the last one is proven."""
+    store = case.store(database=False, files=True)
+    real, case.bin = case.bin, who_may_not_read_all(case)
+    case.worker()
+    case.bin = real
+    ids = [case.backup("files", f"f{i}") for i in range(5)]
+    hidden = [store / "backups" / ids[0] / "files.drb", store / "backups" / ids[1] / "manifest.json", store / "backups" / ids[2]]
+    modes = [p.stat().st_mode for p in hidden]
+    for p in hidden:
+        p.chmod(0)
+    shutil.move(store / "backups" / ids[3], case.dir / "taken")
+    result = case.order("verify", "v", "failed", all=True)
+    assert result["checked"] == ids, result
+    assert [(b["backup_id"], b["class"]) for b in result["bad"]] == [(ids[0], "io"), (ids[1], "io"), (ids[2], "io"), (ids[3], "missing-file")], result
+    assert [r["data"]["ok"] for r in verified(store)] == [False] * 4 + [True]
+    for p, mode in zip(hidden, modes):
+        p.chmod(mode)
+    shutil.move(case.dir / "taken", store / "backups" / ids[3])
+    assert case.order("verify", "ok", all=True)["bad"] == []
+
+
+def case_a_store_that_cannot_be_read_says_nothing_of_its_backups(case):
+    """An error of the job, and no record: neither a catalog without rights nor backups/ gone, closed or empty, as a
+    volume that is not mounted."""
+    store = case.store(database=False, files=True)
+    real, case.bin = case.bin, who_may_not_read_all(case)
+    case.worker()
+    case.bin = real
+    for i in range(2):
+        case.backup("files", f"f{i}")
+    before = len(verified(store))
+
+    def unread(jid, kind):
+        result = fails(case, "verify", jid, all=True)
+        assert result["error"]["kind"] == kind and result["checked"] == [] and result["bad"] == [], result
+
+    for name in ("catalog/head.json", "backups"):
+        mode = (store / name).stat().st_mode
+        (store / name).chmod(0)
+        unread("closed-" + name[:7], "io")
+        (store / name).chmod(mode)
+    (store / "backups").rename(case.dir / "away")
+    unread("gone", "not-found")
+    (store / "backups").mkdir()
+    unread("empty", "io")
+    (store / "backups").rmdir()
+    (case.dir / "away").rename(store / "backups")
+    assert len(verified(store)) == before
+    assert case.order("verify", "ok", all=True)["bad"] == []
+
+
+def case_given_up_and_purged_while_verify_is_on_its_way(case):
+    """What the catalog no longer has is not asked for; the others are proven."""
+    store = case.store(database=False, files=True, RETENTION_GRACE_HOURS=0)
+    case.worker(DR_LANES="backup:1,retention:1")
+    ids = [case.backup("files", f"f{i}") for i in range(3)]
+    slow = case.worker(DR_FAULT="verify.prove.intent:stop", DR_LEASE_MS=120000, DR_LANES="verify")
+    case.push("verify", {"id": "v", "t": "verify", "a": {"all": True}, "mx": 1})
+    dr.wait(lambda: pathlib.Path(f"/proc/{slow.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    case.drworker("backups", "--give-up", ids[0], "--reason", "not needed")
+    assert case.order("retention", "r")["purged"] == [ids[0]] and folders(store) == sorted(ids[1:])
+    slow.send_signal(signal.SIGCONT)
+    case.until("v", "done", "failed")
+    result = case.result("v", "done")
+    assert result["checked"] == ids[1:] and result["bad"] == [] and result["overdue"] == 0, result
+    assert [r["backup_id"] for r in verified(store)] == ids[1:]
+
+
 def case_unknown_id_is_refused(case):
     case.store(database=False, files=True)
     case.worker()

@@ -41,6 +41,14 @@ static enum dr_rc missing(struct dr_err *err, const char *backup_id, const char 
     return dr_err_reason(err, "missing-file");
 }
 
+static enum dr_rc pass_on(struct dr_err *err, struct dr_err *why, const char *backup_id)
+{
+    (void)dr_wrap(why, "%s", backup_id);
+    if (err && !err->rc)
+        *err = *why;
+    return why->rc;
+}
+
 static void part_close(struct part *p)
 {
     if (!p->borrowed)
@@ -94,7 +102,7 @@ static enum dr_rc read_signed(struct store *s, int dirfd, int fd, const char *ba
     else if (rc == DR_E_TOO_BIG)
         rc = manifest_read("", 0, "", 0, backup_id, s->keys, out, err); /* no such signature */
     else if (rc)
-        rc = dr_fail(err, rc, "%s: %s", backup_id, why.msg);
+        rc = pass_on(err, &why, backup_id);
     else
         rc = manifest_read(json.data ? (const void *)json.data : "", json.len,
                            sig.data ? (const void *)sig.data : "", sig.len, backup_id, s->keys, out,
@@ -133,7 +141,7 @@ static enum dr_rc part_open(struct store *s, const char *backup_id, struct part 
     if (rc == DR_E_NOT_FOUND)
         rc = missing(err, backup_id, "manifest.json");
     else if (rc)
-        rc = dr_fail(err, rc, "%s: %s", backup_id, why.msg);
+        rc = pass_on(err, &why, backup_id);
     else
         rc = read_signed(s, p->dirfd, p->lockfd, backup_id, &p->manifest, p->sha256, err);
     if (rc)

@@ -122,6 +122,16 @@ static enum dr_rc lock_if_there(struct act *a, bool without, struct dr_err *err)
     return why.rc;
 }
 
+enum dr_rc store_given_up(struct store *s, const char *backup_id, bool *out, struct dr_err *err)
+{
+    (void)pthread_mutex_lock(&s->mutex);
+    enum dr_rc rc = store_refresh(s, err);
+    const struct store_item *it = rc ? NULL : store_find(s, backup_id);
+    *out = it && (it->purged || it->entry.tombstoned_at_ms);
+    (void)pthread_mutex_unlock(&s->mutex);
+    return rc ? dr_wrap(err, "catalog") : DR_OK;
+}
+
 bool store_in_use(struct store *s, const char *backup_id)
 {
     char path[PATH_BYTES + 16];

@@ -53,6 +53,9 @@ enum dr_rc store_settle(struct store *s, struct dr_err *err) DR_MUST_CHECK;
 /* Folders of trash/ that are no backup which is given up: nothing ever purges them. */
 enum dr_rc store_count_unknown_trash(struct store *s, unsigned *count,
                                      struct dr_err *err) DR_MUST_CHECK;
+/* By the newest record: given up, or purged already. */
+enum dr_rc store_given_up(struct store *s, const char *backup_id, bool *out,
+                          struct dr_err *err) DR_MUST_CHECK;
 /* A reader holds it at this moment. */
 bool store_in_use(struct store *s, const char *backup_id);
 struct store_pin {

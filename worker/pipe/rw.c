@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "worker/core/fault.h"
+
 enum dr_rc rw_write_at(int fd, uint64_t offset, const void *bytes, size_t len, const char *what,
                        struct dr_err *err)
 {
@@ -27,6 +29,9 @@ enum dr_rc rw_read_at(int fd, uint64_t offset, void *bytes, size_t len, const ch
                       struct dr_err *err)
 {
     unsigned char *p = bytes;
+    enum dr_rc sector = fault_point("rw.read", err);
+    if (sector)
+        return sector;
     while (len > 0) {
         ssize_t n = pread(fd, p, len, (off_t)offset);
         if (n < 0 && errno == EINTR)

@@ -1,6 +1,8 @@
 /* verify: decrypts and re-hashes every byte of backups and compares them with index, manifest and
  * catalog. Least recently proven first; what fails is recorded and does not stop the rest. No proof
- * shall be older than DR_VERIFY_MAX_AGE_DAYS: what the budget leaves behind that is told. */
+ * shall be older than DR_VERIFY_MAX_AGE_DAYS: what the budget leaves behind that is told. A backup
+ * that cannot be read is a finding as well, or it would stay first in line for ever; a store that
+ * cannot be read is an error, which says nothing of any backup. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,16 +17,17 @@
 #include "worker/backup/handle.h"
 #include "worker/backup/prove.h"
 #include "worker/backup/store.h"
+#include "worker/backup/verdict.h"
 #include "worker/core/pool.h"
 #include "worker/job/job.h"
 #include "worker/task/tasks.h"
 
-enum { DAY_MS = 86400000, RECORD_MAX = 1024 };
+enum { DAY_MS = 86400000 };
 
 struct checked {
     char backup_id[64];
     uint64_t bytes; /* stored, read */
-    uint64_t unreadable;
+    bool gone;      /* given up while we went through the list */
     enum dr_rc rc;
     char reason[32], object[80], message[256];
 };
@@ -34,8 +37,9 @@ struct verify {
     uint64_t budget;    /* stored bytes; 0: no limit */
     struct store_entry *entries;
     size_t count;
+    size_t expected; /* backups that are not given up, whatever was asked for */
     struct checked *checked;
-    size_t done, bad;
+    size_t looked, done, bad; /* looked: of entries; done: of them proven or found bad */
     uint64_t bytes;
     unsigned unrecorded;
     size_t overdue;     /* left with an older proof than promised */
@@ -86,6 +90,8 @@ static enum dr_rc list(void *item, struct cancel *cancel, struct dr_err *err)
     if (store_list(l->store, &v->entries, &v->count, err))
         return err->rc;
     for (size_t i = 0; i < v->count; i++)
+        v->expected += !v->entries[i].tombstoned_at_ms;
+    for (size_t i = 0; i < v->count; i++)
         if (v->backup_id[0] ? strcmp(v->entries[i].backup_id, v->backup_id) == 0
                             : !v->entries[i].tombstoned_at_ms)
             v->entries[kept++] = v->entries[i];
@@ -109,69 +115,68 @@ struct checking {
     struct store *store;
     struct checked *c;
     _Atomic uint64_t *progress;
+    bool lone;  /* the store has no other */
+    bool named; /* by the order: even when it is given up, it is to be looked at */
 };
 
-/* m NULL: not even its manifest is believed. */
-static enum dr_rc record(struct store *s, const struct checked *c, const struct manifest *m,
-                         unsigned whole, struct dr_err *err)
+/* found: what the proof ended in, or nothing. */
+static enum dr_rc keep(struct checking *k, const struct manifest *m, const struct prove_sums *sums,
+                       const struct dr_err *found, struct dr_err *err)
 {
-    struct dr_buf b;
-    dr_buf_init(&b, RECORD_MAX);
-    dr_buf_printf(&b, "{\"bytes\":%llu,\"ok\":%s", (unsigned long long)c->bytes,
-                  c->rc ? "false" : "true");
-    if (c->rc)
-        dr_buf_printf(&b, ",\"class\":\"%s\",\"object\":\"%s\"", c->reason, c->object);
-    else
-        dr_buf_printf(&b, ",\"unreadable\":%llu", (unsigned long long)c->unreadable);
-    dr_buf_str(&b, ",\"whole\":[");
-    for (unsigned i = 0; m && i < whole; i++)
-        dr_buf_printf(&b, "%s\"%s\"", i ? "," : "", m->objects[i].name);
-    dr_buf_str(&b, "]}");
-    enum dr_rc rc = store_append(s, "verified", c->backup_id, (const char *)b.data, err);
-    dr_buf_fini(&b);
-    return rc;
+    struct checked *c = k->c;
+    const struct verdict_record v = {
+        .backup_id = c->backup_id, .by = "verify", .m = m, .sums = sums, .found = found};
+    c->rc = found->rc;
+    c->bytes = sums->stored_bytes;
+    (void)snprintf(c->reason, sizeof c->reason, "%s",
+                   found->reason[0] ? found->reason
+                   : found->rc      ? dr_rc_name(found->rc)
+                                    : "");
+    (void)snprintf(c->object, sizeof c->object, "%s", verdict_object(c->backup_id, sums));
+    (void)snprintf(c->message, sizeof c->message, "%s", found->msg);
+    return verdict_record(k->store, &v, err);
 }
 
 /* A backup that is not what it says is a finding; only what keeps us from looking is an error. */
 static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
 {
     struct checking *k = item;
-    struct checked *c = k->c;
     struct backup_handle *h = NULL;
     struct prove_sums sums = {0};
     struct dr_err found = {0};
     const struct prove_options o = {
         .cancel = cancel, .progress = k->progress, .threads = container_threads()};
-    enum dr_rc rc = handle_open(k->store, c->backup_id, &h, &found);
+    enum verdict is = VERDICT_BAD;
+    enum dr_rc rc = handle_open(k->store, k->c->backup_id, &h, &found);
     if (!rc)
         rc = prove_backup(h, &o, &sums, &found);
-    if (!rc)
-        rc = handle_recorded(h, &found);
-    if (rc && rc != DR_E_INTEGRITY && rc != DR_E_KEY) {
-        handle_close(h);
+    if (rc)
+        is = verdict_of(k->store, k->c->backup_id, k->lone, &found);
+    else if (handle_recorded(h, &found) && strcmp(found.reason, "catalog-manifest") != 0)
+        is = VERDICT_NONE; /* it is the catalog that cannot be read */
+    if (is == VERDICT_GONE && k->named)
+        is = found.rc == DR_E_INTEGRITY ? VERDICT_BAD : VERDICT_NONE;
+    k->c->gone = is == VERDICT_GONE;
+    rc = DR_OK;
+    if (is == VERDICT_NONE) {
         *err = found;
-        return err->rc;
+        rc = found.rc;
+    } else if (!k->c->gone) {
+        rc = keep(k, h ? handle_manifest(h) : NULL, &sums, &found, err);
     }
-    c->rc = rc;
-    c->bytes = sums.stored_bytes;
-    c->unreadable = sums.unreadable;
-    (void)snprintf(c->reason, sizeof c->reason, "%s", found.reason);
-    (void)snprintf(c->object, sizeof c->object, "%s", sums.bad[0] ? sums.bad : c->backup_id);
-    (void)snprintf(c->message, sizeof c->message, "%s", found.msg);
-    rc = record(k->store, c, h ? handle_manifest(h) : NULL, sums.objects, err);
     handle_close(h);
     return rc;
 }
 
-/* The list is in the order of proofs: what was left begins behind the last one checked. */
+/* The list is in the order of proofs: what was left begins behind the last one looked at. */
 static void count_overdue(struct job *j, struct verify *v)
 {
     v->promised_ms = dr_config_int(job_services(j)->config, "DR_VERIFY_MAX_AGE_DAYS") * DAY_MS;
-    for (size_t i = v->done; i < v->count; i++)
+    for (size_t i = v->looked; i < v->count; i++)
         v->overdue += dr_wall_ms() - v->entries[i].verified_at_ms > v->promised_ms;
-    if (v->done < v->count) {
-        v->oldest = v->entries[v->done].backup_id;
-        v->oldest_ms = v->entries[v->done].verified_at_ms;
+    if (v->looked < v->count) {
+        v->oldest = v->entries[v->looked].backup_id;
+        v->oldest_ms = v->entries[v->looked].verified_at_ms;
     }
 }
 
@@ -184,7 +189,11 @@ static enum dr_rc prove(struct job *j, struct dr_err *err)
     job_progress_total(j, total);
     for (size_t i = 0; i < v->count; i++) {
         struct checked *c = &v->checked[v->done];
-        struct checking k = {job_services(j)->store, c, job_progress_counter(j)};
+        struct checking k = {.store = job_services(j)->store,
+                             .c = c,
+                             .progress = job_progress_counter(j),
+                             .lone = v->expected < 2,
+                             .named = v->backup_id[0] != 0};
         if (v->budget && i && spent + v->entries[i].stored_bytes > v->budget)
             break;
         spent += v->entries[i].stored_bytes;
@@ -192,6 +201,9 @@ static enum dr_rc prove(struct job *j, struct dr_err *err)
         job_message(j, "%s", c->backup_id);
         if (pool_run_long(job_services(j)->pool, check, &k, job_cancel_token(j), err))
             return dr_wrap(err, "%s", c->backup_id);
+        v->looked++;
+        if (c->gone)
+            continue;
         v->done++;
         v->bytes += c->bytes;
         v->bad += c->rc != DR_OK;
@@ -209,8 +221,8 @@ static enum dr_rc judge(struct job *j, struct dr_err *err)
     for (size_t i = 0; i < v->done; i++)
         if (v->checked[i].rc) {
             const struct checked *c = &v->checked[i];
-            (void)dr_fail(err, c->rc, "%zu of %zu backups are damaged; first %s: %s", v->bad,
-                          v->done, c->object, c->message);
+            (void)dr_fail(err, c->rc, "%zu of %zu backups are damaged or unreadable; first %s: %s",
+                          v->bad, v->done, c->object, c->message);
             return dr_err_reason(err, c->reason);
         }
     job_summary(j, "%zu backup%s proven, %llu bytes read", v->done, v->done == 1 ? "" : "s",
