@@ -263,6 +263,41 @@ def case_a_damaged_backup_is_red_and_named(c):
     nothing_left(c)
 
 
+def case_what_a_proof_finds_damaged_is_known_to_retention_and_health(c):
+    """By a drill as by a recovery: the series stands still, and the backup is none for the RPO."""
+    c.kill(ready(c), signal.SIGTERM)
+    c.worker(DR_LANES=LANES + ",verify:1,retention:1,health:1")
+    gates = lambda jid: {g["name"]: g for g in c.order("health", jid)["checks"]}  # noqa: E731
+    frozen = lambda jid: {r for rs in c.order("retention", jid, dry_run=True)["reasons"].values() for r in rs if r == "frozen"}  # noqa: E731
+    for kind in ("database", "files"):
+        c.backup(kind)  # a good sibling
+    c.drworker("backups", "--json")
+    newest = {b["kind"]: b["backup_id"] for b in reversed(c.backups())}
+    paths = {k: c.dir / "store/backups" / newest[k] / f"{k}.drb" for k in newest}
+    good = {k: p.read_bytes() for k, p in paths.items()}
+    for how, jid in (("drill", "d"), ("recovery", "e")):
+        assert all(gates(f"h-{jid}-{k}")[f"backup-{k}"]["status"] == "ok" for k in newest) and not frozen(f"r-{jid}")
+        for k, path in paths.items():
+            path.write_bytes(good[k][:-1] + bytes([good[k][-1] ^ 1]))
+        if how == "drill":
+            assert drill(c, jid, "failed", backup_id=newest["database"], procedure_id=DB)["error"]["kind"] == "integrity"
+            assert drill(c, jid + "f", "failed", backup_id=newest["files"], procedure_id=FILES)["error"]["kind"] == "integrity"
+        else:
+            assert c.order("execute", jid, "failed", procedure_id=DB, backup_id=newest["database"], dry_run=True)["error"]["kind"] == "integrity"
+            assert c.order("execute", jid + "f", "failed", procedure_id=FILES, backup_id=newest["files"])["error"]["kind"] == "integrity"
+        told = [(x["backup_id"], x["data"]["ok"], x["data"]["by"], x["data"]["object"]) for x in records(c, "verified")[-2:]]
+        assert told == [(newest[k], False, how, f"{newest[k]}/{k}.drb") for k in ("database", "files")], told
+        assert {b["backup_id"]: b["verified_ok"] for b in c.backups()} == {b: b not in newest.values() for b in [*c.ids.values(), *newest.values()]}
+        now = gates(f"h-{jid}-bad")
+        assert now["proof"]["status"] == "critical" and now["proof"]["value"] == 2, now["proof"]
+        assert frozen(f"r-{jid}-bad")
+        for k, path in paths.items():
+            path.write_bytes(good[k])
+            c.order("verify", f"v-{jid}-{k}", backup_id=newest[k])
+    c.before = live(c)
+    nothing_left(c)
+
+
 def case_a_backup_whose_manifest_is_damaged_is_red_when_its_turn_comes(c):
     ready(c, database=False)
     c.backup("files")

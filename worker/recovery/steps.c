@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "worker/backup/handle.h"
 #include "worker/backup/manifest.h"
 #include "worker/backup/space.h"
 #include "worker/backup/store.h"
+#include "worker/backup/verdict.h"
 #include "worker/core/pool.h"
 
 struct selecting {
@@ -34,6 +36,23 @@ enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *ser
     (void)snprintf(r->chosen_id, sizeof r->chosen_id, "%s", handle_manifest(r->backup)->backup_id);
     job_message(r->job, "%s", r->chosen_id);
     return DR_OK;
+}
+
+void recovery_condemn(const struct recovery *r, const struct prove_sums *sums,
+                      const struct dr_err *why)
+{
+    const struct manifest *m = handle_manifest(r->backup);
+    struct dr_err found = *why, err = {0};
+    if (why->rc != DR_E_INTEGRITY ||
+        verdict_of(r->env->store, m->backup_id, true, &found) != VERDICT_BAD)
+        return;
+    const struct verdict_record v = {.backup_id = m->backup_id,
+                                     .by = r->order.drill ? "drill" : "recovery",
+                                     .m = m,
+                                     .sums = sums,
+                                     .found = &found};
+    if (verdict_record(r->env->store, &v, &err))
+        dr_log_err(DR_LOG_ERROR, "recovery.unrecorded", &err, "backup", m->backup_id, NULL);
 }
 
 enum dr_rc recovery_spares_reserve(const struct recovery *r, const char *folder, uint64_t bytes,
