@@ -157,6 +157,8 @@ def case_a_failed_test_is_cleared_by_a_test_only(c):
     both = ["recovery_failed test of all procedures", "recovery_failed test of file_system_recovery"]
     assert firing(c) == both
     mend()
+    c.order("verify", "v", all=True)  # what was found damaged is a backup again
+    assert firing(c) == both
     c.order("test-recovery", "p1", level="plan")
     c.order("test-recovery", "p2", level="plan", **files)
     assert firing(c) == both
