@@ -175,13 +175,14 @@ static void judge_drill(const struct facts *f, const struct gate_limits *l, int6
                              : "no backup of %s was ever restored for a test; the oldest is %s old",
                 kinds[i], age);
     }
-    if (worst == GATE_NOT_CONFIGURED)
-        gate_is(at, worst, "there is no backup to rehearse with");
-    else if (drill_found(&f->store, &found) > worst)
+    /* A drill that found the only backup damaged is told, though none is left to rehearse with. */
+    if (drill_found(&f->store, &found) > worst && found)
         gate_is(at, found->ok ? GATE_WARNING : GATE_CRITICAL,
                 found->ok ? "the last drill of %s missed its RTO or RPO"
                           : "the last drill of %s failed",
                 found->procedure);
+    else if (worst == GATE_NOT_CONFIGURED)
+        gate_is(at, worst, "there is no backup to rehearse with");
 }
 
 static void judge_catalog(const struct facts *f, struct gates *g)
