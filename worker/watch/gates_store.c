@@ -176,7 +176,8 @@ static void judge_drill(const struct facts *f, const struct gate_limits *l, int6
                 kinds[i], age);
     }
     /* A drill that found the only backup damaged is told, though none is left to rehearse with. */
-    if (drill_found(&f->store, &found) > worst && found)
+    bool told = drill_found(&f->store, &found) > worst && found;
+    if (told && (worst != GATE_NOT_CONFIGURED || !found->ok))
         gate_is(at, found->ok ? GATE_WARNING : GATE_CRITICAL,
                 found->ok ? "the last drill of %s missed its RTO or RPO"
                           : "the last drill of %s failed",

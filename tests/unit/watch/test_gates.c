@@ -199,6 +199,8 @@ static void case_drill(void **state)
     IS("drill", GATE_WARNING);
     f.store.series_count = 0;
     IS("drill", GATE_NOT_CONFIGURED);
+    d->ok = false; /* of the backup that is none any more */
+    IS("drill", GATE_CRITICAL);
 }
 
 static void case_catalog(void **state)
