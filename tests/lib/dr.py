@@ -1,7 +1,8 @@
 """Servers and workers for tests: private, in temporary folders, ended by pid. One case a function.
 
 A program calls run(globals()): every function case_* runs with a fresh Case; the last line printed
-is `N passed, N failed`. DR_BIN is the build under test, DR_BIN_FAULTS one with fault points.
+is `N passed, N failed`. DR_BIN is the build under test, DR_BIN_FAULTS one with fault points; where that is empty, as
+when lines of DR_BIN are counted, cases that need it end when they ask for it.
 """
 import concurrent.futures
 import contextlib
@@ -24,7 +25,8 @@ import shop
 import trees
 
 BIN = pathlib.Path(os.environ.get("DR_BIN", "build"))
-BIN_FAULTS = pathlib.Path(os.environ.get("DR_BIN_FAULTS", BIN))
+BIN_FAULTS = pathlib.Path(os.environ.get("DR_BIN_FAULTS") or BIN)
+FAULTS = os.environ.get("DR_BIN_FAULTS") != ""
 ROOT = os.geteuid() == 0
 PASSPHRASE = "a passphrase of the tests"
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "worker/queue/scripts"
@@ -75,6 +77,8 @@ class Case:
         self.workers += 1
         before = set(self.r.zrange("{dr}:wk", 0, -1)) if wait_up else None  # names: the dead leave the list meanwhile
         log = open(self.dir / f"worker{self.workers}.log", "wb")
+        if "DR_FAULT" in env and not FAULTS:
+            raise NeedsFaults
         binary = BIN_FAULTS if "DR_FAULT" in env else self.bin
         p = subprocess.Popen([binary / program], stderr=log, env=self.environment(**{"DR_LEASE_MS": "1000", **env}))
         p.log = pathlib.Path(log.name)
@@ -185,6 +189,10 @@ class Case:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+class NeedsFaults(Exception):
+    pass
+
+
 def needs_root(fn):
     """A case that mounts, gives files away or fills a disk; for ordinary users it is named as not run."""
     fn.needs_root = True
@@ -192,7 +200,7 @@ def needs_root(fn):
 
 
 def run_one(name, fn):
-    """(passed, what to print) of one case."""
+    """(passed, what to print) of one case; None: it was not run."""
     case = Case()
     began = time.monotonic()
     try:
@@ -202,6 +210,8 @@ def run_one(name, fn):
             text = log.read_text(errors="replace") if log else ""
             assert not any(x in text for x in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:")), text
         return True, f"ok   {name} ({time.monotonic() - began:.1f} s)"
+    except NeedsFaults:
+        return None, f"not run: needs the build with fault points: {name}"
     except Exception:
         out = [f"FAIL {name}", traceback.format_exc()]
         for log in sorted(case.dir.glob("worker*.log")):
@@ -224,7 +234,7 @@ def run(names, at_once=1):
     with concurrent.futures.ThreadPoolExecutor(at_once) as threads:
         for good, text in threads.map(lambda one: run_one(*one), chosen):
             print(text, flush=True)
-            passed += good
-            failed += not good
+            passed += good is True
+            failed += good is False
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed or not passed else 0)
