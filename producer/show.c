@@ -1,13 +1,12 @@
 /* status, cancel, workers: what Redis says of one job, and of workers. */
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/embedded.h"
 #include "common/str.h"
+#include "common/who.h"
 #include "common/wire/pack.h"
 #include "producer/cmd.h"
 #include "producer/show.h"
@@ -161,27 +160,15 @@ int cmd_workers(struct cmd *c)
     return 0;
 }
 
-/* Who asks, by their own words: the audit log has it as such. */
-static void name_self(char out[128])
-{
-    char host[65] = "";
-    const struct passwd *who = getpwuid(geteuid()); /* one thread runs here */
-    (void)gethostname(host, sizeof host - 1);
-    if (who)
-        (void)snprintf(out, 128, "%.60s@%s", who->pw_name, host);
-    else
-        (void)snprintf(out, 128, "uid %u@%s", (unsigned)geteuid(), host);
-}
-
 int cmd_cancel(struct cmd *c)
 {
     struct dr_err err = {0};
     redisReply *r = NULL;
     char job[DR_KEY_MAX], ev[DR_KEY_MAX], evj[DR_KEY_MAX], run[DR_KEY_MAX], hint[DR_KEY_MAX];
-    char by[128];
+    char by[DR_WHO_MAX];
     const char *text = NULL;
     int code = 0;
-    name_self(by);
+    dr_who(by); /* the audit log has it as their own words */
     for (const struct dr_embedded *e = producer_scripts; e->name; e++)
         if (strcmp(e->name, "cancel") == 0)
             text = e->text;

@@ -1,15 +1,13 @@
-/* drworker backups --pin ID --reason TEXT [--until TIME] | --unpin ID | --give-up ID --reason TEXT
- * |
- * --undelete ID | --acknowledge ID: what a person decides about one backup. May be repeated. */
+/* drworker backups --pin ID --reason TEXT [--until TIME], --unpin ID, --give-up ID --reason TEXT,
+ * --undelete ID, --acknowledge ID: what a person decides about one backup. May be repeated. */
 #include "worker/cli/backups.h"
 
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/str.h"
+#include "common/who.h"
 #include "worker/backup/store.h"
 #include "worker/backup/trash.h"
 #include "worker/cli/args.h"
@@ -18,7 +16,7 @@
 struct change {
     const char *id, *reason, *until;
     struct store_pin pin;
-    char actor[128];
+    char actor[DR_WHO_MAX];
     struct store *store;
     bool done;
 };
@@ -78,17 +76,6 @@ static const struct kind {
      "is acknowledged already", acknowledge, false},
 };
 
-static void name_actor(char out[128])
-{
-    char host[65] = "";
-    const struct passwd *who = getpwuid(geteuid()); /* one thread runs here */
-    (void)gethostname(host, sizeof host - 1);
-    if (who)
-        (void)snprintf(out, 128, "%.60s@%s", who->pw_name, host);
-    else
-        (void)snprintf(out, 128, "uid %u@%s", (unsigned)geteuid(), host);
-}
-
 static enum dr_rc refuse(struct dr_err *err, const char *option, const char *value, const char *why)
 {
     (void)dr_fail(err, DR_E_USAGE, "%s: %s", option, why);
@@ -131,7 +118,7 @@ static enum dr_rc change(struct change *x, const struct kind *k, const char *con
                          struct dr_err *err)
 {
     struct dr_config *config = NULL;
-    name_actor(x->actor);
+    dr_who(x->actor);
     if (!names_is_backup_id(x->id))
         return refuse(err, k->option, x->id, "not the id of a backup (`drworker backups`)");
     if (read_reason(x, k, err) || read_until(x, k, err))
