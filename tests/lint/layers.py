@@ -43,8 +43,8 @@ FENCES = [
     (r"archive(_entry)?\.h", {"worker/pipe"}),
     (r"zstd", {"worker/pipe"}),
     (r"jansson\.h", {"worker/backup", "worker/recovery"}),
-    (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/backup",
-                   "producer/link.c"}),
+    (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/storage",
+                   "worker/backup", "producer/link.c"}),
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 
