@@ -56,7 +56,7 @@ struct http_request { /* borrowed until the call returns */
      * While the server thinks nothing moves, and what the kernel has not sent yet has not moved. */
     uint64_t stall_ms, stall_bytes;
     uint64_t max_bytes_s; /* cap, each way; 0: none. stall_bytes gives way to it */
-    /* A body from 1 MiB on waits up to a second for "100 Continue": a server that says no, or where
+    /* A body above 1 MiB waits up to a second for "100 Continue": a server that says no, or where
      * to go instead, says it before. true spares the round trip. */
     bool no_expect;
     /* Called when the request has its place, before it is sent: it may set url and headers. A

@@ -7,24 +7,55 @@
 
 enum { HEADERS_MAX = 65536, CA_KEPT_S = 600 };
 
+static bool succeeded(const struct http_easy *e)
+{
+    long status = 0;
+    (void)curl_easy_getinfo(e->curl, CURLINFO_RESPONSE_CODE, &status);
+    return status >= 200 && status <= 299;
+}
+
+/* What is announced as too long is not waited for. */
+static bool announced_too_big(const struct http_easy *e)
+{
+    curl_off_t told = -1;
+    (void)curl_easy_getinfo(e->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &told);
+    return told > 0 && (uint64_t)told > e->into_max;
+}
+
+static bool keep(struct http_easy *e, const char *bytes, size_t len)
+{
+    struct http_response *r = e->response;
+    if (!e->into || !succeeded(e)) {
+        dr_buf_add(&r->body, bytes, len);
+        return !r->body.failed;
+    }
+    if ((r->into_len == 0 && announced_too_big(e)) || len > e->into_max - r->into_len)
+        return false;
+    memcpy(e->into + r->into_len, bytes, len);
+    r->into_len += len;
+    return true;
+}
+
 static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
 {
     struct http_easy *e = arg;
     size_t len = size * count;
-    if (!e->response)
-        return len;
-    dr_buf_add(&e->response->body, bytes, len);
-    e->too_big = e->response->body.failed;
+    e->received += len;
+    e->too_big = e->response && len > 0 && !keep(e, bytes, len);
     return e->too_big ? 0 : len;
 }
 
 static size_t on_header(char *bytes, size_t size, size_t count, void *arg)
 {
     struct http_easy *e = arg;
-    (void)bytes;
-    e->header_bytes += size * count;
+    size_t len = size * count;
+    e->header_bytes += len;
     e->too_big = e->too_big || e->header_bytes > HEADERS_MAX;
-    return e->too_big ? 0 : size * count;
+    if (e->too_big)
+        return 0;
+    if (e->response)
+        http_head_line(&e->response->head, &e->head_open, e->received == 0, bytes, len);
+    return len;
 }
 
 static size_t on_read(char *out, size_t size, size_t count, void *arg)
@@ -37,12 +68,14 @@ static size_t on_read(char *out, size_t size, size_t count, void *arg)
     return n;
 }
 
-/* libcurl asks for it when it sends on a kept connection that turns out to be dead. */
+/* libcurl asks for it when it sends on a kept connection that turns out to be dead, or is told
+ * that nobody heeds its Expect. */
 static int on_seek(void *arg, curl_off_t offset, int origin)
 {
     struct http_easy *e = arg;
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > e->body_len)
         return CURL_SEEKFUNC_CANTSEEK;
+    e->sent_before += e->body_at > (size_t)offset ? e->body_at - (size_t)offset : 0;
     e->body_at = (size_t)offset;
     return CURL_SEEKFUNC_OK;
 }
@@ -81,6 +114,7 @@ enum dr_rc http_easy_init(struct http_easy *e, const char *url, const char *prot
                           struct dr_err *err)
 {
     CURL *c = e->curl = curl_easy_init();
+    e->fd = CURL_SOCKET_BAD;
     CURLcode rc = CURLE_OK;
     if (!c)
         return dr_fail(err, DR_E_NOMEM, "libcurl");
@@ -94,6 +128,8 @@ enum dr_rc http_easy_init(struct http_easy *e, const char *url, const char *prot
     (void)curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
     (void)curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
     (void)curl_easy_setopt(c, CURLOPT_CA_CACHE_TIMEOUT, (long)CA_KEPT_S);
+    (void)curl_easy_setopt(c, CURLOPT_HTTP_CONTENT_DECODING, 0L);
+    (void)curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L);
     (void)curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     (void)curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
     (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "drworker/" DR_VERSION);
@@ -142,11 +178,39 @@ void http_easy_body(struct http_easy *e, const void *bytes, size_t len)
     e->body_len = len;
 }
 
+uint64_t http_easy_sent(const struct http_easy *e)
+{
+    curl_off_t now = 0;
+    (void)curl_easy_getinfo(e->curl, CURLINFO_SIZE_UPLOAD_T, &now);
+    return e->sent_before + (now > 0 ? (uint64_t)now : 0);
+}
+
 static enum dr_rc fail_as(const struct http_easy *e, CURLcode code, enum dr_rc rc,
                           const char *reason, struct dr_err *err)
 {
     (void)dr_fail(err, rc, "%s", e->why[0] ? e->why : curl_easy_strerror(code));
     return reason ? dr_err_reason(err, reason) : rc;
+}
+
+/* libcurl's words differ from version to version. Numbers: X509_V_ERR_* of OpenSSL; none of them
+ * remains when the chain was good and the name was not. */
+static enum dr_rc fail_certificate(const struct http_easy *e, CURLcode code, struct dr_err *err)
+{
+    long verdict = 0;
+    const char *what = "it cannot be trusted";
+    (void)curl_easy_getinfo(e->curl, CURLINFO_SSL_VERIFYRESULT, &verdict);
+    if (code == CURLE_SSL_CACERT_BADFILE)
+        what = "those to trust cannot be read";
+    else if (verdict == 9)
+        what = "it is not valid yet";
+    else if (verdict == 10)
+        what = "it has expired";
+    else if (verdict >= 18 && verdict <= 21)
+        what = "it is of another authority";
+    else if (verdict <= 1 || verdict == 62)
+        what = "it is for another host";
+    (void)fail_as(e, code, DR_E_AUTH, "certificate", err);
+    return dr_wrap(err, "certificate: %s", what);
 }
 
 /* Which peer said it cannot be told from the code alone: HTTP/0.9 and an unknown scheme share one.
@@ -155,6 +219,14 @@ static bool was_connected(const struct http_easy *e)
 {
     const char *ip = NULL;
     return curl_easy_getinfo(e->curl, CURLINFO_PRIMARY_IP, &ip) == CURLE_OK && ip && ip[0];
+}
+
+static enum dr_rc fail_connect(const struct http_easy *e, CURLcode code, struct dr_err *err)
+{
+    if (!e->denied)
+        return fail_as(e, code, DR_E_UNREACHABLE, NULL, err);
+    (void)dr_fail(err, DR_E_REFUSED, "its address is not a public one");
+    return dr_err_reason(err, "private-address");
 }
 
 enum dr_rc http_easy_judge(const struct http_easy *e, CURLcode code, struct dr_err *err)
@@ -167,21 +239,18 @@ enum dr_rc http_easy_judge(const struct http_easy *e, CURLcode code, struct dr_e
     case CURLE_OPERATION_TIMEDOUT:
         return fail_as(e, code, DR_E_TIMEOUT, NULL, err);
     case CURLE_COULDNT_CONNECT:
-        if (e->denied) {
-            (void)dr_fail(err, DR_E_REFUSED, "its address is not a public one");
-            return dr_err_reason(err, "private-address");
-        }
-        return fail_as(e, code, DR_E_UNREACHABLE, NULL, err);
+        return fail_connect(e, code, err);
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
+    case CURLE_SEND_FAIL_REWIND:
     case CURLE_RECV_ERROR:
     case CURLE_PARTIAL_FILE:
         return fail_as(e, code, DR_E_UNREACHABLE, NULL, err);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
-        return fail_as(e, code, DR_E_AUTH, "certificate", err);
+        return fail_certificate(e, code, err);
     case CURLE_USE_SSL_FAILED:
         return fail_as(e, code, DR_E_AUTH, "starttls", err);
     case CURLE_LOGIN_DENIED:

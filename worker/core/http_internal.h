@@ -1,5 +1,5 @@
-/* Shared by http.c (the loop), http_easy.c (options, callbacks, verdicts), http_mail.c. Not for
- * other folders. */
+/* Shared by http.c (the loop), http_request.c (what to send), http_easy.c (options, callbacks,
+ * verdicts), http_answer.c (what an answer says), http_mail.c. Not for other folders. */
 #ifndef DR_WORKER_CORE_HTTP_INTERNAL_H
 #define DR_WORKER_CORE_HTTP_INTERNAL_H
 
@@ -13,8 +13,14 @@ struct http_easy {
     struct curl_slist *list; /* headers, or recipients */
     const unsigned char *body;
     size_t body_len, body_at;
+    uint64_t sent_before;           /* by tries that libcurl has given up */
     struct http_response *response; /* NULL: what comes is counted only */
+    unsigned char *into;            /* as in struct http_request */
+    size_t into_max;
+    uint64_t received;
     size_t header_bytes;
+    curl_socket_t fd; /* the last one it was on; -1: none */
+    bool head_open;   /* what comes are headers, no trailers */
     bool public_only, denied, too_big;
     char why[CURL_ERROR_SIZE];
 };
@@ -30,5 +36,17 @@ void http_easy_fini(struct http_easy *e);
 enum dr_rc http_easy_line(struct http_easy *e, const char *line, struct dr_err *err) DR_MUST_CHECK;
 void http_easy_body(struct http_easy *e, const void *bytes, size_t len);
 enum dr_rc http_easy_judge(const struct http_easy *e, CURLcode code, struct dr_err *err);
+/* Bytes of its body that went out so far, all tries together. */
+uint64_t http_easy_sent(const struct http_easy *e);
+
+/* Url, method, headers, body, bounds of a request. */
+enum dr_rc http_request_put(struct http_easy *e, const struct http_request *r,
+                            struct dr_err *err) DR_MUST_CHECK;
+/* An answer that libcurl is content with: was all sent that had to be, is its end sure? */
+enum dr_rc http_request_judge(const struct http_easy *e, struct dr_err *err);
+
+/* One line as it came, with its end. may_begin: no body was seen yet. */
+void http_head_line(struct dr_buf *head, bool *open, bool may_begin, const char *line, size_t len);
+void http_head_read(struct http_response *r); /* Date, Retry-After */
 
 #endif

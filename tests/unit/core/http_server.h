@@ -1,4 +1,5 @@
-/* A server of the test's own: one thread a connection, the path says how it behaves. */
+/* A server of the test's own: one thread a connection, the path says how it behaves. Below /raw/
+ * the program that includes it does, with a request whose body may not have been read yet. */
 #ifndef DR_TESTS_HTTP_SERVER_H
 #define DR_TESTS_HTTP_SERVER_H
 
@@ -6,12 +7,10 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
+#include <stdint.h>
 #include <unistd.h>
+
+#include "tests/unit/core/http_heard.h"
 
 enum { SERVED_MAX = 64 };
 
@@ -22,41 +21,27 @@ static struct {
     unsigned count;
     _Atomic unsigned connections, requests;
 } server;
+static bool (*server_raw)(struct heard *h); /* as behave; NULL: there is nothing below /raw/ */
 
-static bool say(int fd, const char *text)
-{
-    return send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text);
-}
-
-/* The request up to its last byte; its length, 0: the peer has gone. */
-static size_t hear(int fd, char *text, size_t max)
-{
-    size_t len = 0, whole = 0;
-    while (len < max - 1 && (whole == 0 || len < whole)) {
-        ssize_t n = recv(fd, text + len, max - 1 - len, 0);
-        if (n <= 0)
-            return 0;
-        len += (size_t)n;
-        text[len] = 0;
-        const char *end = strstr(text, "\r\n\r\n"), *told = strstr(text, "Content-Length: ");
-        if (end)
-            whole =
-                (size_t)(end + 4 - text) + (told && told < end ? strtoul(told + 16, NULL, 10) : 0);
-    }
-    return len;
-}
-
-static void until_gone(int fd)
-{
-    char byte;
-    while (recv(fd, &byte, 1, 0) > 0)
-        continue;
-}
+static const struct {
+    const char *path, *first, *more; /* as long as somebody takes it */
+} said[] = {
+    {"/cut", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.", NULL},
+    {"/garbage", "\x16\x03 this is no HTTP\r\n\r\n", NULL},
+    {"/huge", "HTTP/1.1 200 OK\r\n\r\n", "0123456789abcdef0123456789abcdef"},
+    {"/headers", "HTTP/1.1 200 OK\r\n", "X-More: 0123456789abcdef0123456789abcdef\r\n"},
+    {"/redirect", "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n", NULL},
+    {"/later", "HTTP/1.1 503 Later\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", NULL},
+};
 
 /* true: the connection is kept */
-static bool behave(int fd, const char *path, const char *request)
+static bool behave(struct heard *h)
 {
+    int fd = h->fd;
+    const char *path = h->path, *request = h->text;
     char answer[4096];
+    if (strncmp(path, "/raw/", 5) == 0)
+        return server_raw && server_raw(h);
     const char *body = strstr(request, "\r\n\r\n") + 4;
     if (strcmp(path, "/ok") == 0) {
         char text[2048];
@@ -68,37 +53,23 @@ static bool behave(int fd, const char *path, const char *request)
     }
     if (strcmp(path, "/slow") == 0)
         until_gone(fd);
-    else if (strcmp(path, "/cut") == 0)
-        (void)say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.");
-    else if (strcmp(path, "/garbage") == 0)
-        (void)say(fd, "\x16\x03 this is no HTTP\r\n\r\n");
-    else if (strcmp(path, "/huge") == 0) {
-        (void)say(fd, "HTTP/1.1 200 OK\r\n\r\n");
-        while (say(fd, "0123456789abcdef0123456789abcdef"))
-            continue;
-    } else if (strcmp(path, "/headers") == 0) {
-        (void)say(fd, "HTTP/1.1 200 OK\r\n");
-        while (say(fd, "X-More: 0123456789abcdef0123456789abcdef\r\n"))
-            continue;
-    } else if (strcmp(path, "/redirect") == 0)
-        (void)say(fd, "HTTP/1.1 302 Found\r\nLocation: /ok\r\nContent-Length: 0\r\n\r\n");
-    else if (strcmp(path, "/later") == 0)
-        (void)say(fd, "HTTP/1.1 503 Later\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n");
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
+        if (strcmp(path, said[i].path) == 0 && say(fd, said[i].first))
+            while (said[i].more && say(fd, said[i].more))
+                continue;
     return false;
 }
 
 static void *serve_one(void *arg)
 {
-    int fd = (int)(intptr_t)arg;
-    char request[4096], path[64] = "";
+    struct heard h = {.fd = (int)(intptr_t)arg};
     do {
-        if (hear(fd, request, sizeof request) == 0)
+        if (!hear(&h))
             break;
+        h.nth++;
         atomic_fetch_add(&server.requests, 1);
-        const char *p = strchr(request, ' ') + 1;
-        (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(p, " "), p);
-    } while (behave(fd, path, request));
-    (void)close(fd);
+    } while (behave(&h));
+    (void)close(h.fd);
     return NULL;
 }
 
