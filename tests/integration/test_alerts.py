@@ -107,7 +107,7 @@ def case_damage_and_failed_recoveries(c):
             c.until(jid, "failed")
         wait(lambda: len(hook.notices()) == 2 and len(mail.mails) == 2)
         box.write_bytes(good)
-        c.order("execute", "x3", procedure_id="file_system_recovery", dry_run=True)  # clears nothing
+        c.order("execute", "x3", procedure_id="file_system_recovery", backup_id=backup, dry_run=True)  # clears nothing
         assert c.r.hlen("{dr}:alert") == 2
         c.order("verify", "v2", backup_id=backup)
         c.order("execute", "x4", procedure_id="file_system_recovery")

@@ -291,6 +291,10 @@ def case_what_a_proof_finds_damaged_is_known_to_retention_and_health(c):
         now = gates(f"h-{jid}-bad")
         assert now["proof"]["status"] == "critical" and now["proof"]["value"] == 2, now["proof"]
         assert frozen(f"r-{jid}-bad")
+        rehearsed = drill(c, f"again-{jid}", "partial", level="plan", backup_id="latest", procedure_id=DB)["procedures"][DB]
+        assert rehearsed["backup_id"] == c.ids[DB], "what a recovery would take"
+        assert newest["database"] in " ".join(rehearsed["evidence"]["findings"]), rehearsed
+        assert newest["database"] in c.drworker("check"), "and what the check says of it"
         for k, path in paths.items():
             path.write_bytes(good[k])
             c.order("verify", f"v-{jid}-{k}", backup_id=newest[k])

@@ -267,7 +267,7 @@ def case_a_flipped_byte_is_refused_and_live_is_untouched(c):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    for jid, args in (("x", {}), ("dry", {"dry_run": True})):
+    for jid, args in (("x", {}), ("dry", {"dry_run": True, "backup_id": c.backup_id})):
         r = execute(c, jid, "failed", **args)
         assert r["error"]["kind"] == "integrity" and "database.drb" in r["error"]["message"], r
     untouched(c)

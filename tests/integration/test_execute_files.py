@@ -112,6 +112,12 @@ def stopped(w):
     wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
 
 
+def damage(c, backup_id):
+    path = c.dir / "store/backups" / backup_id / "files.drb"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 # ---- what comes back ----
 
 def case_everything_comes_back(c):
@@ -219,6 +225,37 @@ def case_roots_that_are_gone_are_made_again(c):
     assert r["emergency_backup_id"] is None and r["kept_old"] == []
 
 
+# ---- which backup ----
+
+def case_latest_is_the_newest_that_is_not_known_as_damaged(c):
+    """Who recovers in the night shall not have to find a good backup himself, and shall know what he got."""
+    w = ready(c)
+    newer = c.backup("files")
+    c.bad = trees.entries(c.files)
+    damage(c, newer)
+    assert execute(c, "x", "failed")["error"]["kind"] == "integrity", "nobody knew before"
+    r = execute(c, "plan", dry_run=True)
+    passed, = r["passed_over"]
+    assert r["backup_id"] == c.backup_id and newer in r["summary"], r
+    assert passed["backup_id"] == newer and passed["class"] and passed["found_at"], passed
+    assert newer in w.log.read_text().split("store.passed_over")[1]
+    untouched(c)
+    assert execute(c, "named", "failed", backup_id=newer)["passed_over"] == [], "it is tried when it is named"
+    r = execute(c, "y")
+    assert r["backup_id"] == c.backup_id and r["passed_over"][0]["backup_id"] == newer and newer in r["summary"], r
+    recovered(c)
+
+
+def case_only_damaged_backups_are_left(c):
+    ready(c)
+    damage(c, c.backup_id)
+    execute(c, "x", "failed")
+    r = execute(c, "y", "failed")
+    assert r["error"]["kind"] == "integrity" and r["error"]["reason"] == "all-damaged", r
+    assert c.backup_id in r["error"]["message"] and "--backup ID" in r["error"]["message"] and r["backup_id"] is None
+    untouched(c)
+
+
 # ---- refusals ----
 
 def case_a_flipped_byte_is_refused_and_live_is_untouched(c):
@@ -227,7 +264,7 @@ def case_a_flipped_byte_is_refused_and_live_is_untouched(c):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    for jid, args in (("x", {}), ("dry", {"dry_run": True})):
+    for jid, args in (("x", {}), ("dry", {"dry_run": True, "backup_id": c.backup_id})):
         r = execute(c, jid, "failed", **args)
         assert r["error"]["kind"] == "integrity" and "files.drb" in r["error"]["message"], r
     untouched(c)

@@ -15,7 +15,7 @@ static enum retain_class class_of(const char *class)
 
 static enum retain_proof proof_of(const struct store_entry *e)
 {
-    if (e->bad[0] || (e->verified_at_ms && !e->verified_ok))
+    if (store_is_damaged(e))
         return RETAIN_DAMAGED;
     if (!e->recorded || !e->verified_at_ms)
         return RETAIN_UNPROVEN;

@@ -122,23 +122,16 @@ struct store_entry {
     bool unreadable;   /* good by hash, but some path could not be read when it was taken */
     bool differs;      /* the last drill restored something else than was saved */
     char source[48];   /* system identifier / major version of the server; "": not a database */
-    char bad[32]; /* "", or why its manifest is not believed: then only id and kind are known */
+    char bad[32];     /* "", or why its manifest is not believed: then only id and kind are known */
+    char finding[32]; /* class of what the last proof found, where that failed */
 };
+/* Recorded as damaged, or its manifest is not believed. */
+bool store_is_damaged(const struct store_entry *e);
 /* Newest first, tombstoned ones too, purged ones not. *out is freed by free(). */
 enum dr_rc store_list(struct store *s, struct store_entry **out, size_t *count,
                       struct dr_err *err) DR_MUST_CHECK;
 /* And the newest record about a backup that the list was made of. */
 enum dr_rc store_list_at(struct store *s, struct store_entry **out, size_t *count, uint64_t *seq,
                          struct dr_err *err) DR_MUST_CHECK;
-
-/* Of that kind and series (NULL: any), or a full backup that holds them. */
-bool store_fits(const struct store_entry *e, const char *kind, const char *series);
-/* which: an id, or "latest": the newest consistent point, never of class emergency, whose manifest
- * verifies. series NULL: any of the kind; before_ms 0: no limit. NOT_FOUND names what there is;
- * REFUSED when the id is of another kind or tombstoned; INTEGRITY as manifest_read. kind NULL: any
- * (by id only). */
-enum dr_rc store_select(struct store *s, const char *kind, const char *series, const char *which,
-                        int64_t before_ms, struct backup_handle **out,
-                        struct dr_err *err) DR_MUST_CHECK;
 
 #endif

@@ -129,6 +129,12 @@ static void fold_verified(struct store_item *it, const struct catalog_record *r)
 {
     it->entry.verified_at_ms = r->at_ms;
     it->entry.verified_ok = it->entry.deep = r->has_ok ? r->ok : true;
+    it->entry.finding[0] = 0;
+    if (!it->entry.verified_ok) {
+        json_t *data = strict_parse(r->data_json, strlen(r->data_json), NULL);
+        (void)strict_copy(data, "class", it->entry.finding, sizeof it->entry.finding);
+        json_decref(data);
+    }
     if (r->has_unreadable)
         it->entry.unreadable = r->unreadable > 0;
 }
@@ -142,6 +148,7 @@ static void fold_added(struct store *s, struct store_item *it, const struct cata
     it->entry.verified_at_ms = r->verified_at_ms;
     it->entry.verified_ok = r->verified_at_ms > 0;
     it->entry.deep = it->entry.differs = false;
+    it->entry.finding[0] = 0;
     it->entry.unreadable = r->has_unreadable && r->unreadable > 0;
     it->entry.tombstoned_at_ms = 0;
 }

@@ -154,7 +154,8 @@ enum dr_rc check_restore(struct check *c, struct dr_buf *detail, struct dr_err *
 {
     struct opening o = {.config = c->config};
     struct dr_err why = {0};
-    char id[NAMES_ID_SIZE];
+    struct rehearsed found = {0};
+    char passed[STORE_PASSED_TEXT];
     if (!c->server_major || pool_run(c->pool, open_item, &o, NULL, &why)) {
         c->skipped = true; /* its own item has said why */
         dr_buf_str(detail, c->server_major ? "no store was opened" : "no server was reached");
@@ -165,14 +166,16 @@ enum dr_rc check_restore(struct check *c, struct dr_buf *detail, struct dr_err *
                                      .config = c->config,
                                      .ns = dr_config_str(c->config, "DR_NAMESPACE"),
                                      .store = o.store};
-    enum dr_rc rc = rehearse_database(&env, NULL, id, err);
+    enum dr_rc rc = rehearse_database(&env, NULL, &found, err);
     if (rc == DR_E_NOT_FOUND) {
         c->skipped = true;
         dr_buf_str(detail, err->msg);
         dr_err_clear(err);
         rc = DR_OK;
     } else if (!rc) {
-        dr_buf_printf(detail, "%s could be restored here", id);
+        store_passed_text(&found.passed, passed, sizeof passed);
+        dr_buf_printf(detail, "%s could be restored here%s%s", found.backup_id,
+                      passed[0] ? "; " : "", passed);
     }
     store_close(o.store);
     return rc;

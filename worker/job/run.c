@@ -47,7 +47,7 @@ struct job {
     struct loop_timer *tick, *soft;
     struct dr_err err;
     const char *failed_step;
-    char summary[256];
+    char summary[512];
     struct dr_buf result;
     enum job_outcome outcome;
     uint64_t ran_ms;

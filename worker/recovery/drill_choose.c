@@ -7,6 +7,7 @@
 #include "common/clock.h"
 #include "common/config.h"
 #include "worker/backup/store.h"
+#include "worker/backup/store_select.h"
 #include "worker/recovery/drill.h"
 
 /* Of the series, or a full backup, and not given up. */
@@ -21,7 +22,7 @@ static bool fits(const struct drill_choice *c, const struct store_entry *e)
 
 static bool is_usable(const struct store_entry *e)
 {
-    return !e->bad[0] && e->verified_at_ms && e->verified_ok;
+    return e->verified_at_ms && !store_is_damaged(e);
 }
 
 /* 0: no budget. */

@@ -63,6 +63,7 @@ static void find_all(struct drill *d, struct drill_part *p, int64_t rto_target_s
                      int64_t rpo_target_s)
 {
     const struct recovery *r = &d->r;
+    char passed[STORE_PASSED_TEXT];
     json_array_clear(p->findings);
     if (p->ok && d->level != DRILL_PLAN && p->rto_ms > (uint64_t)rto_target_s * 1000)
         find(p, "late: the recovery took %llu ms, the target is %lld s",
@@ -72,6 +73,9 @@ static void find_all(struct drill *d, struct drill_part *p, int64_t rto_target_s
     else if (p->rpo_s > rpo_target_s)
         find(p, "late: the newest usable backup is %lld s old, the target is %lld s",
              (long long)p->rpo_s, (long long)rpo_target_s);
+    store_passed_text(&r->passed, passed, sizeof passed);
+    if (passed[0])
+        find(p, "%s", passed);
     if (p->latest_over)
         find(p,
              "the latest backup is of %llu bytes, over DR_DRILL_BUDGET_BYTES (%lld): it is drilled "

@@ -472,10 +472,16 @@ void recovery_keep_id(struct recovery *r, const char *key, uint64_t id)
 
 void recovery_say(struct recovery *r, const char *fmt, ...)
 {
+    char passed[STORE_PASSED_TEXT];
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(r->summary, sizeof r->summary, fmt, ap);
     va_end(ap);
+    store_passed_text(&r->passed, passed, sizeof passed);
+    if (passed[0] && r->chosen_id[0]) {
+        size_t used = strlen(r->summary);
+        (void)snprintf(r->summary + used, sizeof r->summary - used, "; %s", passed);
+    }
     if (r->job)
         job_summary(r->job, "%s", r->summary);
 }
@@ -505,10 +511,25 @@ static void pack_kept(struct dr_buf *map, const json_t *kept)
     }
 }
 
+static void pack_passed(struct dr_buf *map, const struct store_passed *p)
+{
+    unsigned told = p->count < STORE_PASSED_MAX ? p->count : STORE_PASSED_MAX;
+    dr_pack_text(map, "passed_over");
+    dr_pack_array(map, told);
+    for (unsigned i = 0; i < told; i++) {
+        char at[DR_TIME_TEXT];
+        dr_format_time(p->list[i].found_at_ms, at);
+        dr_pack_map(map, 3);
+        dr_pack_pair(map, "backup_id", p->list[i].backup_id);
+        dr_pack_pair(map, "class", p->list[i].class);
+        pack_text_or_nil(map, "found_at", p->list[i].found_at_ms ? at : "");
+    }
+}
+
 unsigned recovery_result(struct recovery *r, struct dr_buf *map)
 {
     uint64_t total = r->downtime_total_ms, theirs = r->downtime_services_ms;
-    unsigned pairs = 7;
+    unsigned pairs = 8;
     dr_pack_pair(map, "procedure_id", r->procedure->id);
     pack_text_or_nil(map, "backup_id", r->chosen_id);
     pack_text_or_nil(map, "emergency_backup_id", r->emergency_id);
@@ -528,6 +549,7 @@ unsigned recovery_result(struct recovery *r, struct dr_buf *map)
     dr_pack_array(map, json_array_size(r->kept_old));
     for (size_t i = 0; i < json_array_size(r->kept_old); i++)
         pack_kept(map, json_array_get(r->kept_old, i));
+    pack_passed(map, &r->passed);
     if (r->emergency_why[0]) {
         dr_pack_pair(map, "emergency_backup_error", r->emergency_why);
         pairs++;

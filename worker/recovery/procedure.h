@@ -14,6 +14,7 @@
 
 #include "common/buf.h"
 #include "common/err.h"
+#include "worker/backup/store_select.h"
 #include "worker/job/job.h"
 #include "worker/recovery/journal.h"
 #include "worker/recovery/procedures.h"
@@ -45,11 +46,12 @@ struct recovery {
     struct journal *journal; /* NULL in a dry run, and once it was closed */
     struct services services;
     struct backup_handle *backup;
-    char chosen_id[80]; /* the backup that was selected */
+    char chosen_id[80];         /* the backup that was selected */
+    struct store_passed passed; /* newer ones that `latest` did not take */
     /* How it went. */
     bool settled; /* an earlier delivery's end was found or made: the steps left are skipped */
     enum job_outcome outcome; /* of a settled run; past the point also of a failed one */
-    char summary[256];
+    char summary[512];
     bool point_passed; /* quiesce was meant: what happens now is decided by observation */
     bool undo_failed;  /* somebody has to look again: the journal stays open */
     int64_t began_ms;  /* dr_clock_ms */
@@ -111,7 +113,8 @@ void recovery_keep(struct recovery *r, const char *what, bool expires, const cha
 /* "oid" or "inode" of the newest of them, for the journal: without it nobody drops it. */
 void recovery_keep_id(struct recovery *r, const char *key, uint64_t id);
 void recovery_say(struct recovery *r, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal */
+    __attribute__((format(printf, 2, 3))); /* summary of the run, also in the journal; what was
+                                              passed over is added to it */
 /* Text of any origin as JSON: what is no UTF-8 becomes '?'. Never NULL. */
 json_t *recovery_text(const char *text);
 /* The backup of live, of a kind of take.h. nothing: why there is nothing to protect, or NULL. One

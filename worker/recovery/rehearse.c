@@ -9,6 +9,7 @@
 #include "worker/backup/handle.h"
 #include "worker/backup/prove.h"
 #include "worker/backup/store.h"
+#include "worker/backup/store_select.h"
 #include "worker/core/pool.h"
 #include "worker/recovery/database.h"
 #include "worker/recovery/db_internal.h"
@@ -25,12 +26,14 @@ static enum dr_rc select_newest(void *item, struct cancel *cancel, struct dr_err
     struct db *d = db_of(r);
     char series[NAMES_SERIES_SIZE];
     names_series("database", d->live, strlen(d->live), series);
-    enum dr_rc rc = store_select(r->env->store, "database", series, "latest", 0, &r->backup, err);
+    const struct store_wish wish = {
+        .kind = "database", .series = series, .which = "latest", .passed = &r->passed};
+    enum dr_rc rc = store_select(r->env->store, &wish, &r->backup, err);
     return rc ? rc : prove_each_record(r->backup, "database", cancel, expect, d, err);
 }
 
 enum dr_rc rehearse_database(const struct job_services *env, struct cancel *cancel,
-                             char backup_id[NAMES_ID_SIZE], struct dr_err *err)
+                             struct rehearsed *out, struct dr_err *err)
 {
     struct recovery *r = dr_xalloc(sizeof *r);
     r->procedure = &recovery_database;
@@ -42,7 +45,9 @@ enum dr_rc rehearse_database(const struct job_services *env, struct cancel *canc
     if (!rc)
         rc = pool_run_long(env->pool, select_newest, r, cancel, err);
     if (!rc) {
-        (void)snprintf(backup_id, NAMES_ID_SIZE, "%s", handle_manifest(r->backup)->backup_id);
+        (void)snprintf(out->backup_id, sizeof out->backup_id, "%s",
+                       handle_manifest(r->backup)->backup_id);
+        out->passed = r->passed;
         rc = db_preflight(r, err);
     }
     recovery_fini(r);

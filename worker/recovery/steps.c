@@ -9,6 +9,7 @@
 #include "worker/backup/manifest.h"
 #include "worker/backup/space.h"
 #include "worker/backup/store.h"
+#include "worker/backup/store_select.h"
 #include "worker/backup/verdict.h"
 #include "worker/core/pool.h"
 
@@ -23,8 +24,12 @@ static enum dr_rc select_item(void *item, struct cancel *cancel, struct dr_err *
     struct recovery *r = s->r;
     bool latest = strcmp(r->order.backup_id, "latest") == 0;
     (void)cancel;
-    return store_select(r->env->store, s->kind, latest ? s->series : NULL, r->order.backup_id,
-                        r->order.before_ms, &r->backup, err);
+    const struct store_wish wish = {.kind = s->kind,
+                                    .series = latest ? s->series : NULL,
+                                    .which = r->order.backup_id,
+                                    .before_ms = r->order.before_ms,
+                                    .passed = &r->passed};
+    return store_select(r->env->store, &wish, &r->backup, err);
 }
 
 enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *series,

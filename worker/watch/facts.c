@@ -47,7 +47,7 @@ void facts_take_survey(struct facts *f, const struct survey *s, int64_t now_ms)
 
 bool facts_is_damaged(const struct store_entry *e)
 {
-    return !e->tombstoned_at_ms && (e->bad[0] || (e->verified_at_ms && !e->verified_ok));
+    return !e->tombstoned_at_ms && store_is_damaged(e);
 }
 
 static struct facts_series *series_of(struct facts_store *f, const struct store_entry *e)

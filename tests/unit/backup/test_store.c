@@ -6,6 +6,7 @@
 #include "worker/backup/handle.h"
 #include "worker/backup/keyring.h"
 #include "worker/backup/lock.h"
+#include "worker/backup/store_select.h"
 
 static void refuse_open(const char *path, const char *passphrase, enum store_open_mode mode,
                         enum dr_rc rc, const char *reason)
@@ -198,7 +199,8 @@ static void want(struct store *s, const char *kind, const char *series, const ch
 {
     struct dr_err err = {0};
     struct backup_handle *h = NULL;
-    if (store_select(s, kind, series, which, before, &h, &err))
+    const struct store_wish w = {kind, series, which, before, NULL};
+    if (store_select(s, &w, &h, &err))
         fail_msg("%s: %s", which, err.msg);
     assert_string_equal(handle_manifest(h)->backup_id, id);
     handle_close(h);
@@ -209,7 +211,8 @@ static void want_not(struct store *s, const char *kind, const char *series, cons
 {
     struct dr_err err = {0};
     struct backup_handle *h = NULL;
-    assert_int_equal(store_select(s, kind, series, which, before, &h, &err), rc);
+    const struct store_wish w = {kind, series, which, before, NULL};
+    assert_int_equal(store_select(s, &w, &h, &err), rc);
     if (!strstr(err.msg, word))
         fail_msg("'%s' does not name '%s'", err.msg, word);
 }
@@ -256,7 +259,44 @@ static void test_select_passes_over_the_damaged(void **state)
     want_not(s, "database", NULL, newest, 0, DR_E_INTEGRITY, "signature");
     want_not(s, "database", NULL, "latest", 1, DR_E_NOT_FOUND, "(damaged)");
     kit_shell("rm -r '%s/backups/%s'", path, oldest);
-    want_not(s, "database", NULL, "latest", 0, DR_E_NOT_FOUND, oldest);
+    want_not(s, "database", NULL, "latest", 0, DR_E_INTEGRITY, "and 1 more");
+    store_close(s);
+    kit_remove(path);
+}
+
+/* What a proof found is enough: nobody has to find it once more in the night. */
+static void test_select_passes_over_what_is_recorded_as_damaged(void **state)
+{
+    (void)state;
+    struct dr_err err = {0};
+    struct backup_handle *h = NULL;
+    struct store_passed passed;
+    const struct store_wish latest = {"database", NULL, "latest", 0, &passed},
+                            of_shop = {"database", "database:shop", "latest", 0, &passed};
+    const char finding[] = "{\"ok\":false,\"class\":\"payload-hash\"}";
+    char text[STORE_PASSED_TEXT];
+    char *path = kit_golden();
+    struct store *s = kit_open(path, STORE_WORK);
+    assert_int_equal(store_append(s, "verified", newest, finding, &err), DR_OK);
+    assert_int_equal(store_select(s, &of_shop, &h, &err), DR_OK);
+    assert_string_equal(handle_manifest(h)->backup_id, oldest);
+    handle_close(h);
+    assert_int_equal(passed.count, 1);
+    assert_string_equal(passed.list[0].backup_id, newest);
+    assert_string_equal(passed.list[0].class, "payload-hash");
+    assert_true(passed.list[0].found_at_ms > 0);
+    store_passed_text(&passed, text, sizeof text);
+    assert_non_null(strstr(text, newest));
+    want(s, "database", NULL, newest, 0, newest); /* who names it gets it */
+    assert_int_equal(store_append(s, "verified", oldest, "{\"ok\":false}", &err), DR_OK);
+    assert_int_equal(store_select(s, &latest, &h, &err), DR_E_INTEGRITY);
+    assert_string_equal(err.reason, "all-damaged");
+    assert_non_null(strstr(err.msg, newest));
+    assert_non_null(strstr(err.msg, "--backup ID"));
+    assert_int_equal(passed.count, 2);
+    assert_string_equal(passed.list[1].class, "damaged");
+    assert_int_equal(store_append(s, "verified", newest, "{\"ok\":true}", &err), DR_OK);
+    want(s, "database", NULL, "latest", 0, newest); /* it passed again */
     store_close(s);
     kit_remove(path);
 }
@@ -343,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_lock_follows_the_name),
         cmocka_unit_test(test_select),
         cmocka_unit_test(test_select_passes_over_the_damaged),
+        cmocka_unit_test(test_select_passes_over_what_is_recorded_as_damaged),
         cmocka_unit_test(test_records_are_reflected),
         cmocka_unit_test(test_readers_hold_a_lock),
     };

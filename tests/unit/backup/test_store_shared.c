@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 
 #include "worker/backup/keyring.h"
+#include "worker/backup/store_select.h"
 
 /* Runs fn in n processes at once; how many of them answered with each code. */
 static void at_once(unsigned n, int (*fn)(void *arg, unsigned i), void *arg, unsigned codes[8])
@@ -112,6 +113,7 @@ static void test_eight_writers_keep_the_chain(void **state)
 static void *share_store(void *arg)
 {
     struct store *s = arg;
+    const struct store_wish latest = {.kind = "database", .which = "latest"};
     struct dr_err err = {0};
     for (unsigned i = 0; i < 25; i++) {
         struct store_entry *list = NULL;
@@ -119,7 +121,7 @@ static void *share_store(void *arg)
         struct catalog_head head;
         size_t count = 0;
         if (store_append(s, "test", "", "{}", &err) || store_list(s, &list, &count, &err) ||
-            store_select(s, "database", NULL, "latest", 0, &h, &err))
+            store_select(s, &latest, &h, &err))
             return arg;
         store_head(s, &head);
         free(list);

@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "worker/backup/store_select.h"
 #include "worker/backup/trash.h"
 
 static const int64_t began = 1767500000000;
@@ -73,9 +74,10 @@ static void test_given_up_and_brought_back(void **state)
     assert_false(done);
     struct store_entry e = entry_of(s, id);
     assert_true(e.tombstoned_at_ms > 0 && !e.bad[0] && e.plain_bytes > 0);
-    assert_int_equal(store_select(s, "files", NULL, id, 0, &h, &err), DR_E_REFUSED);
+    assert_int_equal(store_select(s, &(struct store_wish){.kind = "files", .which = id}, &h, &err),
+                     DR_E_REFUSED);
     assert_non_null(strstr(err.msg, "--undelete"));
-    WORKS(store_select(s, "files", NULL, "latest", 0, &h, ERR));
+    WORKS(store_select(s, &(struct store_wish){.kind = "files", .which = "latest"}, &h, ERR));
     assert_string_not_equal(handle_manifest(h)->backup_id, id);
     handle_close(h);
     kit_check_open(s, 4); /* it can still be proven where it lies */
@@ -84,7 +86,7 @@ static void test_given_up_and_brought_back(void **state)
     assert_true(done && lies(path, "backups", id) && !lies(path, "trash", id));
     WORKS(store_undelete(s, id, "tests", &done, ERR));
     assert_false(done);
-    WORKS(store_select(s, "files", NULL, id, 0, &h, ERR));
+    WORKS(store_select(s, &(struct store_wish){.kind = "files", .which = id}, &h, ERR));
     handle_close(h);
     assert_int_equal(entry_of(s, id).tombstoned_at_ms, 0);
     kit_check_open(s, 4);
@@ -343,7 +345,7 @@ static void test_laid_back_after_its_purge(void **state)
     store_close(s);
     s = kit_open(path, STORE_WORK); /* and recorded by the next start */
     assert_true(entry_of(s, id).recorded);
-    WORKS(store_select(s, "files", NULL, id, 0, &h, ERR));
+    WORKS(store_select(s, &(struct store_wish){.kind = "files", .which = id}, &h, ERR));
     handle_close(h);
     kit_check_open(s, 4);
     store_close(s);
