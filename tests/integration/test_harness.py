@@ -1,6 +1,8 @@
 """The servers, shops and trees that the other tests stand on: equal seeds give equal data, a change is seen."""
+import os
 import pathlib
 import shutil
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
@@ -48,6 +50,33 @@ def case_trees(c):
     assert len(list(trees.small_files(c.dir / "s", 300).rglob("f*"))) == 300
     size = sum(f.stat().st_size for f in trees.mixed(c.dir / "m", 5, 50).rglob("f*"))
     assert 4_500_000 < size < 5_500_000, size
+
+
+PROGRAM = """
+import os, signal, sys
+sys.path[:0] = [{lib!r}, {model!r}]
+import dr, pg
+from scripts import Scripts
+c = dr.Case()
+c.store(database=False, files=[])
+processes = [c.redis_process, c.worker(), pg.Cluster().process, Scripts().process]
+children = open(f"/proc/{{processes[2].pid}}/task/{{processes[2].pid}}/children").read().split()
+print(*[p.pid for p in processes], *children, flush=True)
+{end}
+"""
+
+
+def case_no_server_outlives_its_test(c):
+    """Whether the test raised, or was killed itself."""
+    tests = pathlib.Path(__file__).resolve().parents[1]
+    c.dir.chmod(0o755)  # the server's user goes through it
+    for end in 'raise SystemExit("aborted")', "os.kill(os.getpid(), signal.SIGKILL)":
+        text = PROGRAM.format(lib=str(tests / "lib"), model=str(tests / "model"), end=end)
+        p = subprocess.run([sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=60,
+                           env={**os.environ, "TMPDIR": str(c.dir)})
+        pids = p.stdout.split()
+        assert len(pids) > 6, pids
+        dr.wait(lambda: not [x for x in pids if pathlib.Path(f"/proc/{x}/exe").exists()])
 
 
 if __name__ == "__main__":

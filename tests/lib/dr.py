@@ -23,6 +23,7 @@ import redis
 import pg
 import shop
 import trees
+from mortal import mortal
 
 BIN = pathlib.Path(os.environ.get("DR_BIN", "build"))
 BIN_FAULTS = pathlib.Path(os.environ.get("DR_BIN_FAULTS") or BIN)
@@ -58,8 +59,8 @@ class Case:
     def start_redis(self, *options, env=None):
         sock = self.dir / "redis.sock"
         self.redis_process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.dir, "--save", "",
-             "--appendonly", "yes", "--logfile", self.dir / "redis.log", *options], env=env)
+            mortal("redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.dir, "--save", "",
+                   "--appendonly", "yes", "--logfile", self.dir / "redis.log", *options), env=env)
         self.processes.append(self.redis_process)
         self.url = f"unix://{sock}"
         self.r = redis.Redis(unix_socket_path=str(sock))
@@ -80,7 +81,7 @@ class Case:
         if "DR_FAULT" in env and not FAULTS:
             raise NeedsFaults
         binary = BIN_FAULTS if "DR_FAULT" in env else self.bin
-        p = subprocess.Popen([binary / program], stderr=log, env=self.environment(**{"DR_LEASE_MS": "1000", **env}))
+        p = subprocess.Popen(mortal(binary / program), stderr=log, env=self.environment(**{"DR_LEASE_MS": "1000", **env}))
         p.log = pathlib.Path(log.name)
         self.processes.append(p)
         if wait_up:

@@ -16,6 +16,8 @@ import tempfile
 import threading
 import time
 
+from mortal import mortal
+
 ROOT = os.geteuid() == 0
 PASSWORD = "gold & sons/42%"  # of every role, asked for over TCP only
 HBA = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
@@ -50,6 +52,10 @@ def as_server(*command):
     """The command as the user a server may run as."""
     words = [str(w) for w in command]
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--", *words] if ROOT else words
+
+
+def mortal_server(*command):
+    return ["setpriv", "--pdeathsig", "KILL", *as_server(*command)[1:]] if ROOT else mortal(*command)
 
 
 def _folder(prefix):
@@ -130,7 +136,7 @@ class Cluster:
         for name, value in self.settings.items():
             words += ["-c", f"{name}={value}"]
         with open(self.dir / "server.log", "ab") as log:
-            self.process = subprocess.Popen(as_server(*words), stdout=log, stderr=log, cwd="/")
+            self.process = subprocess.Popen(mortal_server(*words), stdout=log, stderr=log, cwd="/")
         end = time.monotonic() + 30
         while "ready" not in self._status():
             if self.process.poll() is not None or time.monotonic() > end:

@@ -374,13 +374,8 @@ def one(scripts, seed, steps, trace=False):
 def mutants():
     passed = failed = 0
     for m in MUTANTS:
-        s = Scripts(m)
-        noticed = None
-        for seed in range(100):
-            noticed = one(s, seed, 700)
-            if noticed:
-                break
-        s.close()
+        with Scripts(m) as s:
+            noticed = next(filter(None, (one(s, seed, 700) for seed in range(100))), None)
         passed += bool(noticed)
         failed += not noticed
         print(("ok   " if noticed else "FAIL ") + f"{m[0]}: without {m[1][:60]!r}: {noticed}")
@@ -398,15 +393,14 @@ def main():
     if a.mutants:
         passed, failed = mutants()
     else:
-        s = Scripts()
         passed = failed = 0
-        for seed in [a.seed] if a.seed is not None else range(a.seeds):
-            why = one(s, seed, a.steps, a.trace)
-            passed += why is None
-            failed += why is not None
-            if why:
-                print(f"FAIL seed {seed}: {why}\n     model.py --seed {seed} --trace")
-        s.close()
+        with Scripts() as s:
+            for seed in [a.seed] if a.seed is not None else range(a.seeds):
+                why = one(s, seed, a.steps, a.trace)
+                passed += why is None
+                failed += why is not None
+                if why:
+                    print(f"FAIL seed {seed}: {why}\n     model.py --seed {seed} --trace")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -134,9 +134,8 @@ def main():
     a = p.parse_args()
     passed = failed = 0
     for m in MUTANTS if a.mutants else [None]:
-        s = Scripts(m)
-        found = [(seed, why) for seed in range(a.seeds) for why in [one(s, seed, a.steps)] if why]
-        s.close()
+        with Scripts(m) as s:
+            found = [(seed, why) for seed in range(a.seeds) for why in [one(s, seed, a.steps)] if why]
         if m:
             passed += bool(found)
             failed += not found

@@ -3,10 +3,14 @@ simulated and a seed replays."""
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
 import redis
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+from mortal import mortal  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "worker/queue/scripts"
 CLOCK = "{dr}:test-clock"  # microseconds
@@ -26,9 +30,8 @@ class Scripts:
     def __init__(self, mutate=None):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="dr-model-"))
         sock = self.dir / "s"
-        self.process = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", sock,
-                                         "--dir", self.dir, "--save", "", "--logfile",
-                                         self.dir / "log"])
+        self.process = subprocess.Popen(mortal("redis-server", "--port", "0", "--unixsocket", sock, "--dir", self.dir,
+                                               "--save", "", "--logfile", self.dir / "log"))
         self.r = redis.Redis(unix_socket_path=str(sock))
         while True:
             try:
@@ -78,6 +81,12 @@ class Scripts:
     @staticmethod
     def readable(reply):
         return [x.decode() if isinstance(x, bytes) and i == 0 else x for i, x in enumerate(reply)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         self.process.kill()

@@ -699,16 +699,15 @@ def survey(s):
 
 
 def main():
-    s = Scripts()
     passed = failed = 0
-    for cases in (answers, alerts, heads, surveys, dead_letters, wrong_types, survey):
-        for name, got, wanted in cases(s):
-            if got == wanted:
-                passed += 1
-            else:
-                failed += 1
-                print(f"FAIL {name}: {got!r}, wanted {wanted!r}")
-    s.close()
+    with Scripts() as s:
+        for cases in (answers, alerts, heads, surveys, dead_letters, wrong_types, survey):
+            for name, got, wanted in cases(s):
+                if got == wanted:
+                    passed += 1
+                else:
+                    failed += 1
+                    print(f"FAIL {name}: {got!r}, wanted {wanted!r}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
