@@ -109,7 +109,8 @@ static void describe(struct schedule *s)
                    s->skip_overlap ? "skip" : "queue");
     s->info.late_ms = (uint64_t)s->late_ms;
     s->info.jitter_ms = (uint64_t)s->jitter_ms;
-    (void)snprintf(s->when, sizeof s->when, "%s %s", s->info.cron, s->info.zone);
+    const struct dr_sched_info own = s->info; /* not in s: gcc's -Wrestrict under ASan */
+    (void)snprintf(s->when, sizeof s->when, "%s %s", own.cron, own.zone);
     dr_buf_init(&s->bytes, 65536);
     if (!s->off)
         dr_sched_info_pack(&s->info, s->args, &s->bytes);
