@@ -147,6 +147,22 @@ def case_a_damaged_backup_is_not_forgotten_for_good_ones(c):
     assert firing(c) == []
 
 
+def case_a_mistyped_backup_is_no_alarm(c):
+    """It is the order's fault: no integrity was lost, no recovery has failed. Nor does it clear what stands."""
+    failing_backups(c)
+    c.worker()
+    mend = damage(c, bad := c.backup("files"))
+    for stands in [], ["verify_failed store"]:
+        for lane, args in ("verify", {}), ("execute", {"procedure_id": "file_system_recovery"}):
+            result = c.order(lane, f"{lane}-{len(stands)}", "failed", backup_id="20260102T030405Z-files-aaaaaaaa", **args)
+            assert result["error"]["field"] == "a.backup_id", result
+        assert firing(c) == stands
+        c.order("verify", f"bad-{len(stands)}", "failed", backup_id=bad)
+    mend()
+    c.order("verify", "good", backup_id=bad)
+    assert firing(c) == []
+
+
 def case_a_failed_test_is_cleared_by_a_test_only(c):
     files = {"procedure_id": "file_system_recovery"}
     failing_backups(c)

@@ -339,7 +339,8 @@ def case_unknown_id_is_refused(case):
     case.worker()
     case.backup("files")
     result = case.order("verify", "v", "failed", backup_id="20260102T030405Z-files-aaaaaaaa")
-    assert result["error"]["kind"] == "not-found" and "20260102T030405Z-files-aaaaaaaa" in result["error"]["message"]
+    assert result["error"]["kind"] == "invalid" and result["error"]["class"] == "permanent", result
+    assert (result["error"]["field"], result["error"]["value"]) == ("a.backup_id", "20260102T030405Z-files-aaaaaaaa"), result
 
 
 def case_pg_dump_fails_with_its_last_words(case):

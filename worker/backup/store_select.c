@@ -57,6 +57,11 @@ static enum dr_rc open_with(struct store *s, const struct store_wish *w,
     return rc;
 }
 
+static bool is_latest(const struct store_wish *w)
+{
+    return strcmp(w->which, "latest") == 0;
+}
+
 static enum dr_rc none(const struct store_wish *w, const struct store_entry *list, size_t count,
                        struct dr_err *err)
 {
@@ -93,7 +98,8 @@ static enum dr_rc none(const struct store_wish *w, const struct store_entry *lis
         (void)dr_fail(err, DR_E_NOT_FOUND, "%s; there are: %s", what, ids);
     else
         (void)dr_fail(err, DR_E_NOT_FOUND, "%s; there is none at all", what);
-    return dr_err_field(err, "backup_id", w->which, strlen(w->which));
+    return is_latest(w) ? err->rc /* nobody mistyped that */
+                        : dr_err_field(err, "a.backup_id", w->which, strlen(w->which));
 }
 
 static enum dr_rc select_id(struct store *s, const struct store_wish *w,
@@ -108,7 +114,7 @@ static enum dr_rc select_id(struct store *s, const struct store_wish *w,
         if (w->kind && strcmp(e->kind, w->kind) != 0 && strcmp(e->kind, "full") != 0) {
             (void)dr_fail(err, DR_E_REFUSED, "backup %s is of kind %s, not %s", e->backup_id,
                           e->kind, w->kind);
-            return dr_err_field(err, "backup_id", w->which, strlen(w->which));
+            return dr_err_field(err, "a.backup_id", w->which, strlen(w->which));
         }
         if (e->tombstoned_at_ms) {
             dr_format_time(e->tombstoned_at_ms, t);
@@ -116,7 +122,7 @@ static enum dr_rc select_id(struct store *s, const struct store_wish *w,
                           "backup %s was given up on %s and waits in trash/: `drworker backups "
                           "--undelete %s` brings it back",
                           e->backup_id, t, e->backup_id);
-            return dr_err_field(err, "backup_id", w->which, strlen(w->which));
+            return dr_err_field(err, "a.backup_id", w->which, strlen(w->which));
         }
         if (strcmp(e->bad, "catalog-manifest") == 0) {
             (void)dr_fail(err, DR_E_INTEGRITY, "%s: its manifest is not the one the catalog added",
@@ -226,7 +232,7 @@ enum dr_rc store_select(struct store *s, const struct store_wish *w, struct back
     size_t count = 0;
     *passed = (struct store_passed){0};
     enum dr_rc rc = store_list(s, &list, &count, err);
-    if (!rc && strcmp(w->which, "latest") == 0)
+    if (!rc && is_latest(w))
         rc = w->kind ? select_latest(s, w, list, count, passed, out, err)
                      : dr_fail(err, DR_E_BUG, "latest of no kind");
     else if (!rc)

@@ -99,7 +99,8 @@ static enum dr_rc list(void *item, struct cancel *cancel, struct dr_err *err)
     qsort(v->entries, kept, sizeof *v->entries, least_proven);
     v->checked = dr_xarray(kept + 1, sizeof *v->checked);
     if (!kept && v->backup_id[0]) {
-        (void)dr_fail(err, DR_E_NOT_FOUND, "no backup '%s'", v->backup_id);
+        (void)dr_fail(err, DR_E_INVALID, "there is no backup %s: `drworker backups` lists them",
+                      v->backup_id);
         return dr_err_field(err, "a.backup_id", v->backup_id, strlen(v->backup_id));
     }
     return DR_OK;

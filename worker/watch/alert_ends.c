@@ -7,6 +7,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/str.h"
 #include "common/wire/args.h"
 #include "common/wire/envelope.h"
 #include "worker/backup/store.h"
@@ -131,6 +132,13 @@ static void clear_each_test(struct alerts *a, const char *details)
     }
 }
 
+/* Who mistyped a name has heard so; of the backups that there are it says nothing. */
+static bool is_mistyped(const struct dr_err *why)
+{
+    return why && (why->rc == DR_E_INVALID || why->rc == DR_E_NOT_FOUND) &&
+           dr_starts(why->field, "a.");
+}
+
 void alert_on_order(struct alerts *a, const struct dispatch_order *o)
 {
     char subject[SUBJECT_MAX], summary[SUMMARY_MAX], details[DETAILS_MAX];
@@ -138,7 +146,7 @@ void alert_on_order(struct alerts *a, const struct dispatch_order *o)
     if (!r)
         return;
     bool good = is_good(o->outcome);
-    if (!good && !is_bad(r, o->outcome))
+    if (!good && (!is_bad(r, o->outcome) || is_mistyped(o->err)))
         return;
     if (good && strcmp(r->lane, "verify") == 0 && damage_stands(a))
         return;
