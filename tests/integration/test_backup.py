@@ -194,6 +194,21 @@ def case_a_budget_rotates_through_all(case):
     assert last["ok"] is False and last["object"] == f"{ids[0]}/index.drb" and "index.drb" not in last["whole"], last
 
 
+def case_what_no_record_knows_starves_nobody(case):
+    """A folder that nobody recorded, and that nobody can adopt, stands last in line: its proof is kept nowhere."""
+    store = case.store(database=False, files=True)
+    case.worker()
+    ids = [case.backup("files", f"f{i}") for i in range(2)]
+    stranger = ids[0][:-8] + "aaaaaaaa"
+    shutil.copytree(store / "backups" / ids[0], store / "backups" / stranger)
+    for i in range(4):
+        result = case.order("verify", f"v{i}", budget_bytes=1)
+        assert result["checked"] == [ids[i % 2]] and result["overdue"] == 0, result
+        assert result["oldest_proof"]["backup_id"] == ids[(i + 1) % 2], result
+    result = case.order("verify", "all", "failed", all=True)
+    assert result["checked"] == [*ids, stranger] and [b["backup_id"] for b in result["bad"]] == [stranger], result
+
+
 def case_a_proof_older_than_promised(case):
     """A budget too small for DR_VERIFY_MAX_AGE_DAYS: verify is partial and names the oldest, health says how old."""
     case.store(database=False, files=True)

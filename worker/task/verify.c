@@ -66,9 +66,12 @@ static struct store *store_of(struct job *j, struct dr_err *err)
     return s;
 }
 
+/* What no record knows keeps no proof: it comes last, or it would be first for ever. */
 static int least_proven(const void *a, const void *b)
 {
     const struct store_entry *x = a, *y = b;
+    if (x->recorded != y->recorded)
+        return x->recorded ? -1 : 1;
     if (x->verified_at_ms != y->verified_at_ms)
         return x->verified_at_ms < y->verified_at_ms ? -1 : 1;
     return strcmp(x->backup_id, y->backup_id);
@@ -173,9 +176,9 @@ static enum dr_rc check(void *item, struct cancel *cancel, struct dr_err *err)
 static void count_overdue(struct job *j, struct verify *v)
 {
     v->promised_ms = dr_config_int(job_services(j)->config, "DR_VERIFY_MAX_AGE_DAYS") * DAY_MS;
-    for (size_t i = v->looked; i < v->count; i++)
+    for (size_t i = v->looked; i < v->count && v->entries[i].recorded; i++)
         v->overdue += dr_wall_ms() - v->entries[i].verified_at_ms > v->promised_ms;
-    if (v->looked < v->count) {
+    if (v->looked < v->count && v->entries[v->looked].recorded) {
         v->oldest = v->entries[v->looked].backup_id;
         v->oldest_ms = v->entries[v->looked].verified_at_ms;
     }
