@@ -302,6 +302,40 @@ def case_what_a_proof_finds_damaged_is_known_to_retention_and_health(c):
     nothing_left(c)
 
 
+def case_what_a_proof_cannot_read_is_recorded_as_well(c):
+    """EIO in a backup's file, while the store answers: a finding, as verify has it, and no longer the latest."""
+    c.kill(ready(c), signal.SIGTERM)
+    for kind, procedure in (("database", DB), ("files", FILES)):
+        for lane, by in (("test-recovery", "drill"), ("execute", "recovery")):
+            maker = c.worker()
+            newest = c.backup(kind)
+            c.kill(maker, signal.SIGTERM)
+            w = c.worker(DR_FAULT="rw.read:2:fail")
+            how = {} if lane == "test-recovery" else {"dry_run": True}
+            r = c.order(lane, f"{lane}-{kind}", "failed", procedure_id=procedure, backup_id=newest, **how)
+            assert r["error"]["kind"] == "integrity" and r["error"]["reason"] == "io", r
+            told = records(c, "verified")[-1]
+            assert (told["backup_id"], told["data"]["ok"], told["data"]["by"], told["data"]["class"]) == (newest, False, by, "io"), told
+            r = c.order("execute", f"next-{lane}-{kind}", procedure_id=procedure, dry_run=True)
+            assert r["backup_id"] == c.ids[procedure] and r["passed_over"][0]["class"] == "io", r
+            c.kill(w, signal.SIGTERM)
+
+
+def case_a_store_that_is_gone_says_nothing_of_its_backups(c):
+    """An empty backups/, as a volume that is not mounted: an error, and no record."""
+    ready(c, database=False)
+    c.backup("files")
+    before = len(records(c, "verified"))
+    (c.dir / "store/backups").rename(c.dir / "aside")
+    (c.dir / "store/backups").mkdir()
+    r = c.order("execute", "x", "failed", procedure_id=FILES, dry_run=True)
+    assert r["error"]["kind"] == "io" and "mounted" in r["error"]["message"], r
+    assert len(records(c, "verified")) == before
+    (c.dir / "store/backups").rmdir()
+    (c.dir / "aside").rename(c.dir / "store/backups")
+    c.order("execute", "y", procedure_id=FILES, dry_run=True)
+
+
 def case_a_backup_whose_manifest_is_damaged_is_red_when_its_turn_comes(c):
     ready(c, database=False)
     c.backup("files")

@@ -98,7 +98,7 @@ static enum dr_rc prove_item(void *item, struct cancel *cancel, struct dr_err *e
         begin_dump(p->r, dump->plain_bytes);
     enum dr_rc rc = prove_backup(p->r->backup, &o, &d->proven, err);
     if (rc)
-        recovery_condemn(p->r, &d->proven, err);
+        rc = recovery_condemn(p->r, &d->proven, err);
     if (rc || !dump || (d->dump && db_dump_bytes(d->dump) != dump->plain_bytes))
         give_up(d, p->r, NULL);
     return rc;

@@ -52,10 +52,8 @@ static enum dr_rc prove_item(void *item, struct cancel *cancel, struct dr_err *e
                                     .threads = container_threads(),
                                     .record = fs_index_record,
                                     .arg = f};
-    if (prove_backup(p->r->backup, &o, &f->proven, err)) {
-        recovery_condemn(p->r, &f->proven, err);
-        return err->rc;
-    }
+    if (prove_backup(p->r->backup, &o, &f->proven, err))
+        return recovery_condemn(p->r, &f->proven, err);
     return fs_index_end(p->r, cancel, err);
 }
 

@@ -2,6 +2,7 @@
 #include "worker/recovery/steps.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -43,21 +44,37 @@ enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *ser
     return DR_OK;
 }
 
-void recovery_condemn(const struct recovery *r, const struct prove_sums *sums,
-                      const struct dr_err *why)
+/* Whether backups/ is expected to hold no other. */
+static bool is_lone(struct store *s)
+{
+    struct store_entry *list = NULL;
+    size_t count = 0, kept = 0;
+    struct dr_err ignored = {0};
+    if (store_list(s, &list, &count, &ignored))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        kept += !list[i].tombstoned_at_ms;
+    free(list);
+    return kept < 2;
+}
+
+enum dr_rc recovery_condemn(const struct recovery *r, const struct prove_sums *sums,
+                            struct dr_err *why)
 {
     const struct manifest *m = handle_manifest(r->backup);
+    struct store *s = r->env->store;
     struct dr_err found = *why, err = {0};
-    if (why->rc != DR_E_INTEGRITY ||
-        verdict_of(r->env->store, m->backup_id, true, &found) != VERDICT_BAD)
-        return;
+    if (verdict_of(s, m->backup_id, is_lone(s), &found) != VERDICT_BAD)
+        return why->rc;
     const struct verdict_record v = {.backup_id = m->backup_id,
                                      .by = r->order.drill ? "drill" : "recovery",
                                      .m = m,
                                      .sums = sums,
                                      .found = &found};
-    if (verdict_record(r->env->store, &v, &err))
+    if (verdict_record(s, &v, &err))
         dr_log_err(DR_LOG_ERROR, "recovery.unrecorded", &err, "backup", m->backup_id, NULL);
+    *why = found;
+    return why->rc;
 }
 
 enum dr_rc recovery_spares_reserve(const struct recovery *r, const char *folder, uint64_t bytes,

@@ -15,11 +15,11 @@ enum dr_rc recovery_select(struct recovery *r, const char *kind, const char *ser
  * would touch it. folder: where they go, "" for the store's own. Pool thread. */
 enum dr_rc recovery_spares_reserve(const struct recovery *r, const char *folder, uint64_t bytes,
                                    struct dr_err *err) DR_MUST_CHECK;
-/* After a proof that failed: a backup that it found damaged is recorded so, as `verify` does, for
- * retention and health. What cannot be recorded is logged only: the proof's own error counts. Pool
- * thread. */
-void recovery_condemn(const struct recovery *r, const struct prove_sums *sums,
-                      const struct dr_err *why);
+/* After a proof that failed: a backup that is damaged, or cannot be read while the store answers,
+ * is recorded so, as `verify` does, for retention, health and the next `latest`; why is then
+ * INTEGRITY. What cannot be recorded is logged only. The kind of why. Pool thread. */
+enum dr_rc recovery_condemn(const struct recovery *r, const struct prove_sums *sums,
+                            struct dr_err *why);
 uint64_t recovery_stored_bytes(const struct recovery *r); /* of all objects of the chosen backup */
 
 /* Begins the run, then fn. */
