@@ -194,6 +194,10 @@ class NeedsFaults(Exception):
     pass
 
 
+class Needs(Exception):
+    """Raised by a case that misses a part which not every machine has; it is named as not run."""
+
+
 def needs_root(fn):
     """A case that mounts, gives files away or fills a disk; for ordinary users it is named as not run."""
     fn.needs_root = True
@@ -213,6 +217,8 @@ def run_one(name, fn):
         return True, f"ok   {name} ({time.monotonic() - began:.1f} s)"
     except NeedsFaults:
         return None, f"not run: needs the build with fault points: {name}"
+    except Needs as what:
+        return None, f"not run: needs {what}: {name}"
     except Exception:
         out = [f"FAIL {name}", traceback.format_exc()]
         for log in sorted(case.dir.glob("worker*.log")):
