@@ -286,10 +286,13 @@ static void watch_for_stall(struct transfer *t, const struct http_request *r)
         return;
     t->stall_ms = r->stall_ms;
     t->stall_bytes = r->stall_bytes ? r->stall_bytes : 1;
-    uint64_t most; /* in a window; half of it will do */
-    if (r->max_bytes_s && !__builtin_mul_overflow(r->max_bytes_s, r->stall_ms, &most) &&
-        t->stall_bytes > most / 2000)
-        t->stall_bytes = most / 2000;
+    uint64_t
+        most; /* thousandths, in a window; half of it will do, less what libcurl moves at once */
+    if (r->max_bytes_s && !__builtin_mul_overflow(r->max_bytes_s, r->stall_ms, &most)) {
+        most = most / 2000 > HTTP_STEP_BYTES ? most / 2000 - HTTP_STEP_BYTES : 0;
+        if (t->stall_bytes > most)
+            t->stall_bytes = most;
+    }
     t->window = loop_timer_new(t->http->loop, on_window, t);
     loop_timer_arm(t->window, t->stall_ms);
 }

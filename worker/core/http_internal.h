@@ -25,7 +25,12 @@ struct http_easy {
     char why[CURL_ERROR_SIZE];
 };
 
-enum { HTTP_CONNECT_MS = 10000, HTTP_DEADLINE_MS = 60000, HTTP_ANSWER_MAX = 65536 };
+enum {
+    HTTP_CONNECT_MS = 10000,
+    HTTP_DEADLINE_MS = 60000,
+    HTTP_ANSWER_MAX = 65536,
+    HTTP_STEP_BYTES = 16384
+};
 
 /* What all transfers have in common. */
 enum dr_rc http_easy_init(struct http_easy *e, const char *url, const char *protocols,

@@ -11,7 +11,6 @@ enum {
     KEPT_S = 60,
     EXPECT_ABOVE_BYTES = 1 << 20,
     EXPECT_MS = 1000,
-    BUFFER_MIN = 16384,
     RECEIVE_MAX = 65536, /* libcurl reads a hundred of them before it lets the loop go on */
     SEND_MAX = 262144
 };
@@ -102,9 +101,10 @@ static void put_pace(struct http_easy *e, const struct http_request *r)
     }
     if (r->body_len > SEND_MAX)
         (void)curl_easy_setopt(e->curl, CURLOPT_UPLOAD_BUFFERSIZE,
-                               within(step, BUFFER_MIN, SEND_MAX));
+                               within(step, HTTP_STEP_BYTES, SEND_MAX));
     if (r->into_max > RECEIVE_MAX)
-        (void)curl_easy_setopt(e->curl, CURLOPT_BUFFERSIZE, within(step, BUFFER_MIN, RECEIVE_MAX));
+        (void)curl_easy_setopt(e->curl, CURLOPT_BUFFERSIZE,
+                               within(step, HTTP_STEP_BYTES, RECEIVE_MAX));
 }
 
 enum dr_rc http_request_put(struct http_easy *e, const struct http_request *r, struct dr_err *err)

@@ -22,6 +22,7 @@ static struct {
     _Atomic unsigned connections, requests;
 } server;
 static bool (*server_raw)(struct heard *h); /* as behave; NULL: there is nothing below /raw/ */
+static bool (*server_connection)(int fd);   /* in place of hear and behave; returns false */
 
 static const struct {
     const char *path, *first, *more; /* as long as somebody takes it */
@@ -64,7 +65,7 @@ static void *serve_one(void *arg)
 {
     struct heard h = {.fd = (int)(intptr_t)arg};
     do {
-        if (!hear(&h))
+        if (server_connection ? !server_connection(h.fd) : !hear(&h))
             break;
         h.nth++;
         atomic_fetch_add(&server.requests, 1);
