@@ -14,7 +14,7 @@
 
 #include "common/mem.h"
 #include "worker/core/cancel.h"
-#include "worker/pipe/hasher.h"
+#include "worker/pipe/file_writer.h"
 #include "worker/pipe/inode.h"
 #include "worker/pipe/place.h"
 #include "worker/pipe/spool.h"
@@ -29,12 +29,10 @@ struct extract {
     struct archive *archive;
     struct place *place, *targets; /* two chains: a hard link's target may lie far away */
     struct spool *spool;
-    struct hasher *hash;
+    struct file_writer *files;
     struct dr_err source_err;
     struct extract_sums sums;
 };
-
-static const unsigned char zeros[65536];
 
 static enum dr_rc refuse(const struct pipe_bytes *path, const char *reason, const char *what,
                          struct dr_err *err)
@@ -138,54 +136,14 @@ static enum dr_rc agree(struct archive_entry *e, const struct pipe_file *f, stru
     return why ? refuse(&path, "tar-index", why, err) : DR_OK;
 }
 
-static enum dr_rc write_all(int fd, const char *p, size_t len, uint64_t at, struct dr_err *err)
-{
-    while (len) {
-        ssize_t n = pwrite(fd, p, len, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return dr_fail_errno(err, DR_E_IO, "write");
-        p += n;
-        at += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return DR_OK;
-}
-
-static enum dr_rc put_bytes(struct extract *x, int fd, const void *bytes, size_t len, uint64_t at,
-                            struct dr_err *err)
-{
-    struct dr_err other = {0};
-    enum dr_rc rc = hasher_add(x->hash, bytes, len, err);
-    if (!rc)
-        rc = write_all(fd, bytes, len, at, err);
-    if (hasher_wait(x->hash, rc ? &other : err) && !rc)
-        rc = err->rc;
-    return rc;
-}
-
 static enum dr_rc cancelled(const struct extract *x, struct dr_err *err)
 {
     const struct cancel *c = x->spec->cancel;
     return cancel_pending(c) ? dr_fail(err, DR_E_CANCELLED, "%s", cancel_reason(c)) : DR_OK;
 }
 
-static enum dr_rc hash_hole(struct extract *x, uint64_t len, struct dr_err *err)
-{
-    while (len) {
-        size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
-        if (cancelled(x, err))
-            return err->rc;
-        if (hasher_add(x->hash, zeros, n, err) || hasher_wait(x->hash, err))
-            return err->rc;
-        len -= n;
-    }
-    return DR_OK;
-}
-
 /* The entry's data; holes stay holes. */
-static enum dr_rc put_data(struct extract *x, const struct pipe_file *f, int fd, struct dr_err *err)
+static enum dr_rc put_data(struct extract *x, const struct pipe_file *f, struct dr_err *err)
 {
     uint64_t at = 0;
     for (;;) {
@@ -194,35 +152,16 @@ static enum dr_rc put_data(struct extract *x, const struct pipe_file *f, int fd,
         la_int64_t offset;
         int rc = archive_read_data_block(x->archive, &bytes, &len, &offset);
         if (rc == ARCHIVE_EOF)
-            break;
+            return DR_OK;
         if (rc != ARCHIVE_OK)
             return tar_failed(x, err);
         if (offset < 0 || (uint64_t)offset < at || (uint64_t)offset > f->size ||
             len > f->size - (uint64_t)offset)
             return refuse(&f->path, "tar-index", "the tar holds more data than its index", err);
-        if (cancelled(x, err) || hash_hole(x, (uint64_t)offset - at, err) ||
-            put_bytes(x, fd, bytes, len, (uint64_t)offset, err))
+        if (cancelled(x, err) || file_writer_add(x->files, bytes, len, (uint64_t)offset, err))
             return err->rc;
         at = (uint64_t)offset + len;
-        if (x->spec->progress)
-            atomic_fetch_add(x->spec->progress, len);
     }
-    if (at == f->size)
-        return DR_OK;
-    if (ftruncate(fd, (off_t)f->size) != 0)
-        return dr_fail_errno(err, DR_E_IO, "set size");
-    return hash_hole(x, f->size - at, err);
-}
-
-/* The bytes are there: are they the right ones? Then the metadata. */
-static enum dr_rc hash_end(struct extract *x, const struct pipe_file *f, int fd, struct dr_err *err)
-{
-    unsigned char got[HASHER_BYTES];
-    if (hasher_end(x->hash, got, err))
-        return err->rc;
-    if (!f->has_sha256 || memcmp(got, f->sha256, sizeof f->sha256) != 0)
-        return refuse(&f->path, "tar-index", "the content differs from its index", err);
-    return inode_apply(fd, f, x->spec->ignore_owner, err);
 }
 
 /* `dir` and `name` say where; twice the same name ends here. */
@@ -233,25 +172,21 @@ static enum dr_rc make_failed(const struct pipe_file *f, const char *what, struc
     return failed(&f->path, what, err);
 }
 
+static enum dr_rc begin_file(struct extract *x, const struct pipe_file *f, int dir,
+                             const char *name, struct dr_err *err)
+{
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return fd < 0 ? make_failed(f, "create file", err) : file_writer_begin(x->files, f, fd, err);
+}
+
 static enum dr_rc make_file(struct extract *x, const struct pipe_file *f, int dir, const char *name,
                             struct dr_err *err)
 {
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    enum dr_rc rc;
-    if (fd < 0)
-        return make_failed(f, "create file", err);
-    rc = hasher_begin(x->hash, err);
-    if (!rc)
-        rc = put_data(x, f, fd, err);
-    if (!rc)
-        rc = hash_end(x, f, fd, err);
-    if (f->size >= HASHER_BESIDE) /* a hint: the sync of the whole finds little left */
-        (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     x->sums.files++;
     x->sums.bytes += f->size;
-    if (close(fd) != 0 && !rc)
-        rc = failed(&f->path, "close file", err);
-    return rc;
+    if (begin_file(x, f, dir, name, err) || put_data(x, f, err))
+        return err->rc;
+    return file_writer_end(x->files, err);
 }
 
 static enum dr_rc make_fifo(struct extract *x, const struct pipe_file *f, int dir, const char *name,
@@ -273,28 +208,23 @@ static enum dr_rc make_fifo(struct extract *x, const struct pipe_file *f, int di
 static enum dr_rc copy_file(struct extract *x, const struct pipe_file *f, int from, int dir,
                             const char *name, struct dr_err *err)
 {
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     char *buf;
     ssize_t n = -1;
     uint64_t at = 0;
-    if (fd < 0)
-        return make_failed(f, "create file", err);
+    if (begin_file(x, f, dir, name, err))
+        return err->rc;
     buf = dr_xalloc(COPY_BYTES);
-    enum dr_rc rc = hasher_begin(x->hash, err);
+    enum dr_rc rc = DR_OK;
     while (!rc && n != 0) {
         n = read(from, buf, COPY_BYTES);
         if (n < 0)
             rc = failed(&f->path, "read the link's target", err);
         else
-            rc = put_bytes(x, fd, buf, (size_t)n, at, err);
+            rc = file_writer_add(x->files, buf, (size_t)n, at, err);
         at += n > 0 ? (uint64_t)n : 0;
     }
     free(buf);
-    if (!rc)
-        rc = hash_end(x, f, fd, err);
-    if (close(fd) != 0 && !rc)
-        rc = failed(&f->path, "close file", err);
-    return rc;
+    return rc ? rc : file_writer_end(x->files, err);
 }
 
 /* *wait: the target is not there yet; a symlink may still come. */
@@ -305,7 +235,8 @@ static enum dr_rc make_link(struct extract *x, const struct pipe_file *f, int di
     struct stat st;
     int tdir, from;
     enum dr_rc rc;
-    if (place_parent(x->targets, &f->target, &tdir, target, err))
+    if (file_writer_flush(x->files, err) ||
+        place_parent(x->targets, &f->target, &tdir, target, err))
         return err->rc;
     if (!target[0] || fstatat(tdir, target, &st, AT_SYMLINK_NOFOLLOW) != 0) {
         *wait = true;
@@ -459,6 +390,15 @@ static enum dr_rc drain(struct extract *x, struct dr_err *err)
     return DR_OK;
 }
 
+/* Files are written behind the stream's back: what is wrong with one of them came before. */
+static enum dr_rc first_error(struct extract *x, struct dr_err *err)
+{
+    struct dr_err before = {0};
+    if (file_writer_flush(x->files, &before))
+        *err = before;
+    return err->rc;
+}
+
 static enum dr_rc run(struct extract *x, struct dr_err *err)
 {
     bool end = false;
@@ -467,9 +407,9 @@ static enum dr_rc run(struct extract *x, struct dr_err *err)
         return tar_failed(x, err);
     while (!end)
         if (cancelled(x, err) || step(x, &end, err))
-            return err->rc;
-    if (drain(x, err) || spool_seal(x->spool, err))
-        return err->rc;
+            return first_error(x, err);
+    if (drain(x, err) || file_writer_flush(x->files, err) || spool_seal(x->spool, err))
+        return first_error(x, err);
     if (run_late(x, make_late, "l", false, err) || run_late(x, make_late, "h", false, err))
         return err->rc;
     return run_late(x, finish_directory, "d", true, err);
@@ -479,6 +419,10 @@ enum dr_rc extract_tree(const struct extract_spec *spec, struct extract_sums *ou
                         struct dr_err *err)
 {
     struct extract x = {.spec = spec};
+    const struct file_writer_spec files = {.threads = spec->threads,
+                                           .ignore_owner = spec->ignore_owner,
+                                           .cancel = spec->cancel,
+                                           .progress = spec->progress};
     locale_t plain = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     locale_t before = plain ? uselocale(plain) : (locale_t)0;
     struct dr_err own = {0};
@@ -486,7 +430,7 @@ enum dr_rc extract_tree(const struct extract_spec *spec, struct extract_sums *ou
     err = err ? err : &own;
     if (place_new(spec->roots, spec->root_count, &x.place, err) ||
         place_new(spec->roots, spec->root_count, &x.targets, err) || !spec->root_count ||
-        spool_new(spec->roots[0].fd, &x.spool, err) || hasher_new(&x.hash, err)) {
+        spool_new(spec->roots[0].fd, &x.spool, err) || file_writer_new(&files, &x.files, err)) {
         rc = err->rc ? err->rc : dr_fail(err, DR_E_INVALID, "no roots");
         goto out;
     }
@@ -499,7 +443,7 @@ enum dr_rc extract_tree(const struct extract_spec *spec, struct extract_sums *ou
         *out = x.sums;
 out:
     (void)archive_read_free(x.archive);
-    hasher_free(x.hash);
+    file_writer_free(x.files);
     spool_free(x.spool);
     place_free(x.targets);
     place_free(x.place);

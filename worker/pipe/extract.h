@@ -3,10 +3,11 @@
  * replaced. The index's file records come in lock-step and decide: an entry whose path, type, size,
  * link or content differs from its record is refused, as is everything unsafe.
  *
- * Regular files are hashed while they are written; hard links go to entries already restored;
- * symlinks come last and are never followed; directories get their metadata at the end, the deepest
- * first. Nothing is fsynced. Memory does not grow with the tree: directories and links that wait
- * for the end stand in an unlinked file in the first root. Blocking, for pool threads. */
+ * Regular files are hashed while they are written, several beside each other; hard links go to
+ * entries already restored; symlinks come last and are never followed; directories get their
+ * metadata at the end, the deepest first. Nothing is fsynced. Memory does not grow with the tree:
+ * directories and links that wait for the end stand in an unlinked file in the first root.
+ * Blocking, for pool threads. */
 #ifndef DR_WORKER_PIPE_EXTRACT_H
 #define DR_WORKER_PIPE_EXTRACT_H
 
@@ -35,6 +36,7 @@ struct extract_spec {
     /* DR_RESTORE_OWNER=ignore: owners stay ours, set-id bits of others' files are dropped, and
      * attributes that need a privilege are left out. */
     bool ignore_owner;
+    unsigned threads; /* that write files, beside the caller's; at most a few are used */
     struct cancel *cancel;
     _Atomic uint64_t *progress; /* bytes of files written; NULL: nobody asks */
 };

@@ -64,6 +64,7 @@ static enum dr_rc extract(struct staging *s, const struct extract_root *roots,
                                           .next = next_file,
                                           .arg = records,
                                           .ignore_owner = f->ignore_owner,
+                                          .threads = container_threads(),
                                           .cancel = cancel,
                                           .progress = s->progress};
         rc = extract_tree(&spec, &sums, err);

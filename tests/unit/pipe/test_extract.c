@@ -52,7 +52,8 @@ static enum dr_rc extract(struct dr_err *err)
                                 .roots = &root,
                                 .root_count = 1,
                                 .next = next,
-                                .ignore_owner = ignore_owner};
+                                .ignore_owner = ignore_owner,
+                                .threads = 2};
     dr_buf_add(&tar, end, sizeof end);
     tar_at = file_at = 0;
     return extract_tree(&spec, NULL, err);
