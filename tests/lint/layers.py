@@ -43,6 +43,7 @@ FENCES = [
     (r"archive(_entry)?\.h", {"worker/pipe"}),
     (r"zstd", {"worker/pipe"}),
     (r"jansson\.h", {"worker/backup", "worker/recovery"}),
+    (r"expat\.h", {"worker/storage"}),
     (r"openssl/", {"common/wire", "worker/queue", "worker/pipe", "worker/storage",
                    "worker/backup", "producer/link.c"}),
 ]

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "common/mem.h"
 #include "worker/storage/dialect.h"
@@ -50,10 +49,7 @@ enum storage_class storage_fail(struct dr_err *err, enum storage_class c, const 
 
 const char *storage_reply_field(const struct storage_reply *r, const char *name)
 {
-    for (size_t i = 0; i < r->field_count; i++)
-        if (strcasecmp(r->fields[i].name, name) == 0)
-            return r->fields[i].value;
-    return NULL;
+    return r->field ? r->field(r->head, name) : NULL;
 }
 
 void storage_answer_fini(struct storage_answer *a)

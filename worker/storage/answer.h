@@ -31,18 +31,16 @@ enum dr_rc storage_class_rc(enum storage_class c);
 enum storage_class storage_fail(struct dr_err *err, enum storage_class c, const char *fmt, ...)
     DR_PRINTF(3, 4);
 
-struct storage_field { /* a header line of the reply */
-    const char *name, *value;
-};
-
 struct storage_reply { /* borrowed */
     unsigned status;
-    const struct storage_field *fields;
-    size_t field_count;
-    const void *body; /* bounded by the request; empty where the bytes went to the caller */
+    const char *(*field)(const void *head,
+                         const char *name); /* of a header, in any case; or NULL */
+    const void *head;
+    int64_t date_unix_s;    /* its Date; 0: none */
+    uint64_t retry_after_s; /* 0: none */
+    const void *body;       /* bounded by the request; empty where the bytes went to the caller */
     size_t body_len;
 };
-/* Any case of the name; NULL: not there. */
 const char *storage_reply_field(const struct storage_reply *r, const char *name);
 
 struct storage_part { /* one that the store has, as journaled and as listed */

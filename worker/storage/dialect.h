@@ -1,24 +1,28 @@
 /* What a provider is: one row of pure functions that write a request and read a reply. No I/O, no
  * clock, no globals; any thread. One engine does the rest for all of them: flow, parts in flight,
- * retry by class, resume, abort..
+ * retry by class, resume, abort. A row is one file or a few, and one line in dialects.def.
  *
- * How the providers that come later fit, without a line in the engine:
- *  azure_blob    BEGIN, ABORT send nothing (method NULL): the upload is call.token, each block's
- *                id is base64(token || part number), equally long. PART: Put Block with
- *                x-ms-content-crc64 (needs CRC64). LIST_PARTS: Get Block List, uncommitted, those
- *                with our token. COMPLETE: Put Block List from call.parts, with If-None-Match,
- *                x-ms-meta-*. LIST_UPLOADS: List Blobs include=uncommittedblobs. Uncommitted blocks
- *                go by themselves after a week. SharedKey is signed in build; SAS goes to the
- * query. google_cloud  PARTS_IN_ORDER | LAST_COMPLETES | TOKEN, part_multiple 256 KiB. AUTHORISE:
- * the RS256 assertion as a POST, its answer call.bearer. BEGIN: uploadType=resumable with
+ * How the providers that come later fit, without a line in the engine.
+ *
+ * azure_blob: BEGIN and ABORT send nothing (method NULL): the upload is call.token, each block's id
+ * base64(token || part number), equally long. PART: Put Block with x-ms-content-crc64 (needs
+ * CRC64). LIST_PARTS: Get Block List, uncommitted, those with our token. COMPLETE: Put Block List
+ * from call.parts, with If-None-Match and x-ms-meta-*. LIST_UPLOADS: List Blobs with
+ * include=uncommittedblobs; what nobody commits goes by itself after a week. SharedKey is signed in
+ * build, a SAS goes to the query.
+ *
+ * google_cloud: PARTS_IN_ORDER | LAST_COMPLETES | TOKEN, part_multiple 256 KiB. AUTHORISE: the
+ * RS256 assertion as a POST, its answer is call.bearer. BEGIN: uploadType=resumable with
  * ifGenerationMatch=0, metadata and crc32c; the Location is the upload_id. PART: PUT to it with
- * Content-Range; 308 and its Range say `kept`, 200 `completed`. LIST_PARTS: PUT with "bytes * /
- * size". COMPLETE sends nothing. ABORT: DELETE, 499 is OK. LIST_UPLOADS sends nothing and is an
- * empty page: sessions end after a week. PUT: multipart/related, `before` JSON and boundary,
- * payload, `after` boundary. file          local: the same call, the same answer, but run() on a
- * pool thread in place of build and parse. It has no protocol to write down purely; what it shares
- * with the others is all that is around a call. Kept as a row so that a NAS is retried, resumed,
- * journaled and confirmed by the code that serves the buckets. */
+ * Content-Range; 308 and its Range say `kept`, 200 says `completed`. LIST_PARTS: PUT that asks for
+ * the offset. COMPLETE sends nothing. ABORT: DELETE, 499 is OK. LIST_UPLOADS sends nothing and is
+ * an empty page: sessions end after a week. PUT: multipart/related, `before` holds JSON and
+ * boundary, then the payload, `after` the last boundary.
+ *
+ * file: `local` in place of build and parse: the same call, the same answer, but run() on a pool
+ * thread. A directory has no protocol that could be written down as text; what it shares with the
+ * others is everything around a call. As a row a NAS is retried, resumed, journaled and confirmed
+ * by the very code that serves buckets. */
 #ifndef DR_WORKER_STORAGE_DIALECT_H
 #define DR_WORKER_STORAGE_DIALECT_H
 
@@ -114,5 +118,6 @@ struct storage_dialect {
                                 struct storage_answer *out, struct dr_err *err);
     const struct storage_local *local; /* in place of build and parse; else NULL */
 };
+const struct storage_dialect *storage_dialect_find(const char *provider); /* NULL: none */
 
 #endif

@@ -55,16 +55,6 @@ static void test_acts_agree_with_kinds(void **state)
     }
 }
 
-static void test_fields_in_any_case(void **state)
-{
-    (void)state;
-    const struct storage_field fields[] = {{"ETag", "\"a\""}, {"x-amz-meta-dr-label", "b"}};
-    struct storage_reply r = {.fields = fields, .field_count = CM_COUNT(fields)};
-    assert_string_equal(storage_reply_field(&r, "etag"), "\"a\"");
-    assert_string_equal(storage_reply_field(&r, "X-Amz-Meta-DR-Label"), "b");
-    assert_null(storage_reply_field(&r, "x-amz-meta"));
-}
-
 static void test_fini_of_what_is_empty_and_full(void **state)
 {
     (void)state;
@@ -100,7 +90,6 @@ int main(void)
         cmocka_unit_test(test_classes_are_told_apart),
         cmocka_unit_test(test_the_first_error_stays),
         cmocka_unit_test(test_acts_agree_with_kinds),
-        cmocka_unit_test(test_fields_in_any_case),
         cmocka_unit_test(test_fini_of_what_is_empty_and_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
