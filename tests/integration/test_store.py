@@ -254,7 +254,7 @@ def case_a_head_that_is_told_late_is_no_alarm(case):
     own = head()
     for i in range(2):
         case.order("verify", f"v{i}", all=True)
-        dr.wait(lambda: seen() == {k: head()[k] for k in ("seq", "sha256")})
+        dr.wait(lambda: (lambda s, h: (s["seq"], s["sha256"]) == (h["seq"], h["sha256"]))(seen(), head()))
         assert head()["seq"] > own["seq"]
         late.send_signal(signal.SIGCONT)
         if i == 0:
@@ -290,6 +290,30 @@ def case_an_older_store_is_an_alarm(case):
     assert told["seen_seq"] == str(newer["seq"]) and told["seen_sha256"] == newer["sha256"], told
     assert seen()["seq"] == newer["seq"] and newest not in {b["backup_id"] for b in case.backups()}
     case.backup("files")  # it is no reason to stop: what is left shall be saved
+
+
+def case_a_new_store_is_no_alarm(case):
+    """What Redis has seen of the store before it is no witness of this one."""
+    old = case.store(database=False, files=True)
+    worker = case.worker()
+    for _ in range(3):
+        case.backup("files")
+    seen = lambda: msgpack.unpackb(case.r.hget("{dr}:info", "head"))  # noqa: E731
+    before = dr.wait(lambda: seen())
+    assert before["store"] == (old / "store.id").read_text().strip(), before
+    case.kill(worker)
+    new = case.dir / "new"
+    new.mkdir()
+    case.settings["BACKUP_DIRECTORY"] = new
+    case.drworker("keys", "init", "--new-store")
+    case.r.delete("{dr}:store")
+    worker = case.worker()
+    gate = lambda jid: next(g for g in case.order("health", jid)["checks"] if g["name"] == "catalog-head")  # noqa: E731
+    assert gate("h1")["status"] != "critical", gate("h1")
+    case.backup("files")
+    dr.wait(lambda: seen()["store"] == (new / "store.id").read_text().strip())
+    assert seen()["seq"] < before["seq"] and gate("h2")["status"] == "ok"
+    assert "store.rolled_back" not in worker.log.read_text()
 
 
 @dr.needs_root

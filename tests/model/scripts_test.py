@@ -69,7 +69,7 @@ class Bench:
             "finish": (FINISH, ["noop", t, "j", "mid", "done", "done", "res", "", 10**9, "d", 50]),
             "fail": (FAIL, [t, "j", "noop", "err", 100]),
             "drop": (DROP, [t, "mid", 1]),
-            "head": (HEAD, [7, "a" * 64]),
+            "head": (HEAD, [7, "a" * 64, "5" * 32]),
             "park": (PARK, [t, self.s.ms + 1000, "j", "noop", "d", 10**9, 0]),
             "bury": (BURY, [t, "mid", "noop", "info", "j", 1, "d", "err", 10**9, 10, "x"]),
             "release": (RELEASE, [t]),
@@ -562,28 +562,36 @@ def many(s):
 
 
 def heads(s):
-    """The witness of the catalog's head only rises; junk in its place counts as none."""
+    """The witness of a store's catalog only rises; junk in its place counts as none, and so does another store's."""
     b = Bench(s, claim=False)
-    a, z = "a" * 64, "0" * 64
+    a, z, ours, theirs = "a" * 64, "0" * 64, "5" * 32, "6" * 32
 
-    def head(seq, sha):
-        return [x.decode() if isinstance(x, bytes) else x for x in s.run("head", HEAD, [seq, sha])]
+    def head(seq, sha, store=ours):
+        return [x.decode() if isinstance(x, bytes) else x for x in s.run("head", HEAD, [seq, sha, store])]
 
     def seen():
         return msgpack.unpackb(b.r.hget("{dr}:info", "head"))
     yield "a first head", head(7, a), ["OK"]
     yield "its reply lost", head(7, a), ["OK"]
-    yield "seen", seen(), {"seq": 7, "sha256": a}
+    yield "seen", seen(), {"seq": 7, "sha256": a, "store": ours}
     yield "it rises", head(9, z), ["OK"]
     yield "an older one", head(8, a), ["OLDER", "9", z]
     yield "another one", head(9, a), ["OTHER", "9", z]
-    yield "neither is written", seen(), {"seq": 9, "sha256": z}
+    yield "neither is written", seen(), {"seq": 9, "sha256": z, "store": ours}
+    yield "a new store begins anew", head(1, a, theirs), ["OK"]
+    yield "and is witnessed", seen(), {"seq": 1, "sha256": a, "store": theirs}
+    yield "on its own", head(1, z, theirs), ["OTHER", "1", a]
+    b.r.hset("{dr}:info", "head", msgpack.packb({"seq": 9, "sha256": z}))
+    yield "one of an earlier version counts", head(8, a), ["OLDER", "9", z]
+    yield "against another one, too", head(9, a), ["OTHER", "9", z]
+    yield "its own head", head(9, z), ["OK"]
+    yield "names its store", seen(), {"seq": 9, "sha256": z, "store": ours}
     yield "the last record there may be", head(2**53 - 1, a), ["OK"]
     yield "one before it", head(2**53 - 2, a), ["OLDER", str(2**53 - 1), a]
     for junk in b"", b"\xc1", b"\x93\x01\x02\x03", msgpack.packb({"seq": "9"}), msgpack.packb({"seq": 0, "sha256": 1}):
         b.r.hset("{dr}:info", "head", junk)
         yield f"junk {junk!r}", head(3, a), ["OK"]
-        yield "is replaced", seen(), {"seq": 3, "sha256": a}
+        yield "is replaced", seen(), {"seq": 3, "sha256": a, "store": ours}
 
 
 def surveys(s):
@@ -592,11 +600,11 @@ def surveys(s):
 
     def told():
         return s.run("survey", ["wk"], [64, 16384, "noop"])[6:]
-    nothing = [[b"0", b""], [b"0", b"0", b""]]
+    nothing = [[b"0", b"", b""], [b"0", b"0", b""]]
     yield "nothing told", told(), nothing
-    s.run("head", HEAD, [2**53 - 1, "a" * 64])
+    s.run("head", HEAD, [2**53 - 1, "a" * 64, "5" * 32])
     b.r.hset("{dr}:info", "retention", msgpack.packb({"at": 1700000000000, "waiting_for_yes": 7, "plan_hash": "b" * 64}))
-    yield "told", told(), [[b"9007199254740991", b"a" * 64], [b"1700000000000", b"7", b"b" * 64]]
+    yield "told", told(), [[b"9007199254740991", b"a" * 64, b"5" * 32], [b"1700000000000", b"7", b"b" * 64]]
     for junk in b"", b"\xc1", b"\x93\x01\x02\x03", msgpack.packb({"seq": "9", "at": [1]}), b"x" * 20000:
         b.r.hset("{dr}:info", mapping={"head": junk, "retention": junk})
         yield f"junk {junk[:20]!r}", told(), nothing

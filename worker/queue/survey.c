@@ -87,20 +87,22 @@ static void read_schedules(struct survey *s, const redisReply *r)
 }
 
 /* What is no hash is none: it is shown to people as a part of a command. */
-static void read_hash(char out[65], const char *text)
+/* size: of out, for a hash or an id in hex and no other. */
+static void read_hex(char *out, size_t size, const char *text)
 {
     unsigned char raw[32];
-    bool whole = strlen(text) == 64 && dr_unhex(text, 64, raw, sizeof raw);
-    (void)snprintf(out, 65, "%s", whole ? text : "");
+    bool whole = strlen(text) == size - 1 && dr_unhex(text, size - 1, raw, (size - 1) / 2);
+    (void)snprintf(out, size, "%s", whole ? text : "");
 }
 
 static void read_told(struct survey *s, const redisReply *head, const redisReply *retention)
 {
     s->head_seq = count(head, 0);
-    read_hash(s->head_sha256, script_text(head, 1));
+    read_hex(s->head_sha256, sizeof s->head_sha256, script_text(head, 1));
+    read_hex(s->head_store, sizeof s->head_store, script_text(head, 2));
     s->retention_ms = script_integer(retention, 0);
     s->retention_waits = count(retention, 1);
-    read_hash(s->retention_plan, script_text(retention, 2));
+    read_hex(s->retention_plan, sizeof s->retention_plan, script_text(retention, 2));
 }
 
 enum dr_rc queue_survey(struct queue *q, struct survey *out, struct dr_err *err)

@@ -46,6 +46,7 @@ struct survey {
     uint64_t dead;
     uint64_t head_seq; /* the newest head of the catalog that Redis has seen; 0: none */
     char head_sha256[65];
+    char head_store[33];      /* id of the store that it is of; "": it does not say */
     int64_t retention_ms;     /* when retention ran last; 0: Redis knows of none */
     uint64_t retention_waits; /* backups that it would give up if somebody confirmed its plan: */
     char retention_plan[65];

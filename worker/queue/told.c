@@ -57,6 +57,7 @@ static void head_fiber(void *arg)
     script_key(c, &q->keys, "info", "");
     script_number(c, (int64_t)q->head_seq);
     script_arg(c, sha256);
+    script_arg(c, q->o.store_id ? q->o.store_id : "");
     if (fault_point("head.intent", &err) || script_run(c, q->scripts, q->conn, &r, &err)) {
         if (err.rc != DR_E_UNREACHABLE) /* else it is told at the next connect */
             dr_log_err(DR_LOG_WARN, "queue.head", &err, NULL);

@@ -62,7 +62,7 @@ struct facts_store {
     /* The head that Redis had seen before the disk was looked at, and what it says of the disk's.
      * seen_seq 0: none. */
     uint64_t seen_seq;
-    char seen_sha256[65];
+    char seen_sha256[65], seen_store[33];
     enum facts_found head;
     char head_why[FACTS_WHY];
     unsigned key_slots, key_slots_proven;

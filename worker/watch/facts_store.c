@@ -226,6 +226,8 @@ void facts_look_at_store(struct store *s, const struct dr_config *c, struct fact
     bool ok = !look_at_backups(s, f, &err) && !look_at_runs(s, f, &err);
     (void)snprintf(f->why, sizeof f->why, "%s", ok ? "" : err.msg);
     f->ok = ok;
+    if (f->seen_store[0] && strcmp(f->seen_store, store_id(s)) != 0)
+        f->seen_seq = 0; /* of the store that was here before */
     hold_head(f, &err);
     f->at_ms = dr_wall_ms();
 }

@@ -116,6 +116,7 @@ void watch_collect(struct watch *w, struct cancel *cancel)
     l->found = w->facts.store;
     l->found.seen_seq = w->facts.survey.head_seq; /* before the disk: see hold_head */
     memcpy(l->found.seen_sha256, w->facts.survey.head_sha256, sizeof l->found.seen_sha256);
+    memcpy(l->found.seen_store, w->facts.survey.head_store, sizeof l->found.seen_store);
     dr_err_clear(&err);
     if (pool_run(env->pool, look, l, cancel, &err) == DR_OK) {
         w->rss_bytes = l->rss_bytes;

@@ -6,7 +6,7 @@
 -- -> {server ms, {of each lane: waiting, urgent, delayed, running, paused 1|0, next in line},
 --     stat as name, value ..., {of each worker: wid, beat, host, version, lanes, schedule},
 --     dead letters, {of each schedule: name, next slot, if that is over the definition's first bytes},
---     {seq, SHA-256 of the catalog's head}, {ms, backups that wait, plan: the last retention}}
+--     {seq, SHA-256 of the catalog's head, store}, {ms, backups that wait, plan: the last retention}}
 local prefix, most, longest = KEYS[1]:sub(1, -3), tonumber(ARGV[1]), tonumber(ARGV[2])
 local function ask(nothing, ...)
   local r = redis.pcall(...)
@@ -45,5 +45,5 @@ for i = 1, #due, 2 do
 end
 local head, retention = told('head'), told('retention')
 return {ms, lanes, ask({}, 'HGETALL', prefix .. 'stat'), workers,
-  ask(0, 'ZCARD', prefix .. 'dead'), schedules, {number(head.seq), tostring(head.sha256 or '')},
+  ask(0, 'ZCARD', prefix .. 'dead'), schedules, {number(head.seq), tostring(head.sha256 or ''), tostring(head.store or '')},
   {number(retention.at), number(retention.waiting_for_yes), tostring(retention.plan_hash or '')}}
