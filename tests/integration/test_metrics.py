@@ -91,6 +91,7 @@ def case_backups_of_a_store(case):
     assert m("drworker_key_slots") == 1 and m("drworker_recoveries_open") == 0
     assert m("drworker_drill_rto_seconds", procedure="file_system_recovery") is None
     assert m("drworker_recovery_point_target_seconds", kind="files") == 86400
+    assert 600 <= m("drworker_recovery_point_slack_seconds", kind="files") < 700
     assert 0 <= m("drworker_recovery_point_age_seconds", kind="files") < 600
     assert m("drworker_recovery_point_target_seconds", kind="database") is None
 

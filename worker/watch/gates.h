@@ -42,6 +42,9 @@ struct gate_limits {
     int64_t late_s, late_critical_s;
     int64_t run_silent_s;
 };
+/* How far over its RPO a backup that takes so long may be before anybody is called. */
+int64_t gates_slack_s(int64_t took_ms);
+
 struct dr_config;
 void gates_limits(struct gate_limits *out, const struct dr_config *c);
 

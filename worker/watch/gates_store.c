@@ -35,16 +35,21 @@ static struct kind fold_kind(const struct facts_store *s, const char *name)
     return k;
 }
 
-/* Over the limit is a warning, over twice the limit critical: a rhythm as long as the RPO passes it
- * for as long as each backup takes, which is worth no call: one that is read back, too, and that
- * takes somewhat longer than the last one. */
+/* A rhythm as long as the RPO passes it for as long as each backup takes, which is worth no call:
+ * one that is read back, too, and that takes somewhat longer than the last one. */
+int64_t gates_slack_s(int64_t took_ms)
+{
+    return SLACK_S + 2 * took_ms / 1000;
+}
+
+/* Over the limit is a warning, over twice the limit critical. */
 static void judge_age(struct gate *at, int64_t newest_ms, int64_t took_ms, int64_t now_ms,
                       int64_t rpo_s)
 {
     char age[GATE_SPAN], limit[GATE_SPAN];
     int64_t age_s = newest_ms < now_ms ? (now_ms - newest_ms) / 1000 : 0;
     gate_measure(at, age_s, rpo_s, "s");
-    at->slack = SLACK_S + 2 * took_ms / 1000;
+    at->slack = gates_slack_s(took_ms);
     gate_span(age_s, age);
     gate_span(rpo_s, limit);
     gate_is(at,

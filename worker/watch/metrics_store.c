@@ -4,6 +4,7 @@
 #include "common/config.h"
 #include "worker/watch/exposition.h"
 #include "worker/watch/facts.h"
+#include "worker/watch/gates.h"
 #include "worker/watch/metrics.h"
 
 static double age(int64_t then_ms, int64_t now_ms)
@@ -173,6 +174,14 @@ static void tell_targets(const struct facts *f, const struct dr_config *c, struc
         if (facts_protects(f, targets[i][0]))
             exposition_uint(b, "drworker_recovery_point_target_seconds",
                             (uint64_t)dr_config_int(c, targets[i][1]), "kind", targets[i][0], NULL);
+    exposition_family(b, "drworker_recovery_point_slack_seconds", "gauge",
+                      "How far over that target is no alarm yet: ten minutes and twice the time "
+                      "that the newest one took.");
+    for (size_t i = 0; i < KINDS; i++)
+        if (facts_protects(f, targets[i][0]))
+            exposition_uint(b, "drworker_recovery_point_slack_seconds",
+                            (uint64_t)gates_slack_s(facts_took_ms(&f->store, targets[i][0])),
+                            "kind", targets[i][0], NULL);
     exposition_family(b, "drworker_recovery_point_age_seconds", "gauge",
                       "Age of the newest proven backup that holds it; absent: there is none.");
     for (size_t i = 0; i < KINDS; i++) {
