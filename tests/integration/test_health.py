@@ -16,6 +16,7 @@ import dr
 from clock import Clock
 from exposition import scrape
 from monitored import listening
+from test_backup import who_may_not_read_all
 
 
 def health(case):
@@ -43,6 +44,11 @@ def told(case, rule, subject, state):
                  (b"alert", rule.encode(), subject.encode())]
         return words and words[-1][b"state"].decode() == state
     dr.wait(last)
+
+
+def firing(case):
+    """Rules of the alerts that stand."""
+    return {k.decode().split()[0] for k in case.r.hkeys("{dr}:alert")}
 
 
 def case_nothing_is_configured(case):
@@ -340,6 +346,47 @@ def case_store_put_back_beneath_a_worker(case):
     g = until(case, "catalog-head", "critical")
     assert "went back" in g["detail"], g
     told(case, "chain_broken", "catalog-head", "firing")
+
+
+def case_a_store_that_cannot_be_read(case):
+    """As a volume that is not mounted, then by rights: one alarm after a minute, and of the backups no news at all."""
+    store = case.store(database=False, files=True)
+    now = lambda: int(time.time() * 1000)  # noqa: E731
+    clock, later = Clock(case, now()), 0
+    real, case.bin = case.bin, who_may_not_read_all(case)
+    worker = case.worker(DR_LEASE_MS="120000", **{n: clock.env[n] for n in ("LD_PRELOAD", "DR_CLOCK_FILE")})
+    case.bin = real
+    case.backup("files")
+    case.backup("files")
+    assert gate(case, "backup-files")["status"] == "ok"
+
+    def unread():
+        stands = checks(health(case))
+        for name in "backup-files", "backup-full":
+            assert stands[name]["status"] == "critical" and "cannot be read" in stands[name]["detail"], stands[name]
+
+    (store / "backups").rename(case.dir / "aside")
+    (store / "backups").mkdir()
+    unread()
+    (store / "backups").rmdir()
+    (case.dir / "aside").rename(store / "backups")
+    assert gate(case, "backup-files")["status"] == "ok"
+    (store / "catalog").chmod(0)
+    unread()
+    assert "store_unreadable" not in firing(case)
+    while "store_unreadable" not in firing(case):  # a minute after the worker's own look, every ten seconds
+        later += 61_000
+        clock.set(now() + later)
+        looked = time.monotonic() + 11
+        dr.wait(lambda: "store_unreadable" in firing(case) or time.monotonic() > looked)
+        assert later < 600_000, worker.log.read_text()
+    told(case, "store_unreadable", "store", "firing")
+    unread()
+    (store / "catalog").chmod(0o700)
+    assert gate(case, "backup-files")["status"] == "ok"
+    clock.set(now() + later + 301_000)
+    told(case, "store_unreadable", "store", "resolved")
+    assert not {e.get(b"rule") for _, e in case.r.xrange("{dr}:ev")} & {b"backup_missing", b"backup_stale", b"chain_broken"}
 
 
 def case_trash_that_nobody_knows(case):

@@ -26,9 +26,7 @@ static enum dr_rc count_backup(void *arg, const char *name, struct dr_err *err)
     return DR_OK;
 }
 
-/* The catalog can be read, and backups/ is there and not empty: what cannot be read of one backup
- * is that backup's. An empty one beside a catalog of several is a volume that is not mounted. */
-static enum dr_rc answers(struct store *s, bool lone, struct dr_err *err)
+enum dr_rc verdict_store_answers(struct store *s, bool lone, struct dr_err *err)
 {
     struct catalog_head head;
     size_t there = 0;
@@ -58,7 +56,7 @@ enum verdict verdict_of(struct store *s, const char *backup_id, bool lone, struc
         return VERDICT_BAD;
     if (found->rc != DR_E_NOT_FOUND && (found->rc != DR_E_IO || is_of_the_host(found->detail)))
         return VERDICT_NONE;
-    if (answers(s, lone, &why))
+    if (verdict_store_answers(s, lone, &why))
         goto none;
     (void)dr_err_reason(found, found->rc == DR_E_NOT_FOUND ? "missing-file" : "io");
     found->rc = DR_E_INTEGRITY;

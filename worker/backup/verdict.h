@@ -22,6 +22,10 @@ enum verdict {
  * lone: it is the only one that is expected in backups/. */
 enum verdict verdict_of(struct store *s, const char *backup_id, bool lone, struct dr_err *found);
 
+/* The catalog can be read, and backups/ is there and not empty: what cannot be read of one backup
+ * is that backup's. An empty one beside a catalog of several is a volume that is not mounted. */
+enum dr_rc verdict_store_answers(struct store *s, bool lone, struct dr_err *err) DR_MUST_CHECK;
+
 struct verdict_record {
     const char *backup_id, *by; /* by: verify, drill, recovery */
     const struct manifest *m;   /* NULL: not even its manifest is believed */

@@ -37,78 +37,75 @@ static enum dr_rc look(struct job *j, struct dr_err *err)
 {
     if (!job_services(j)->watch)
         return dr_fail(err, DR_E_CONFIG, "this worker keeps no watch");
+    facts_of(j)->store.listed_ms = 0; /* afresh, though the catalog's head stands */
     watch_collect(job_services(j)->watch, job_cancel_token(j));
     return DR_OK;
 }
 
-struct auditing {
+struct looking {
+    const char *event; /* in the log, where it does not end well */
     struct store *store;
     unsigned unrecorded, trash_unknown;
+    struct audit_state audit;
 };
 
-static enum dr_rc audit(void *item, struct cancel *cancel, struct dr_err *err)
+/* The whole chain, with writers kept out. */
+static enum dr_rc walk_catalog(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    struct auditing *a = item;
+    struct looking *l = item;
     (void)cancel;
-    enum dr_rc rc = store_audit(a->store, &a->unrecorded, err);
-    return rc ? rc : store_count_unknown_trash(a->store, &a->trash_unknown, err);
+    enum dr_rc rc = store_audit(l->store, &l->unrecorded, err);
+    return rc ? rc : store_count_unknown_trash(l->store, &l->trash_unknown, err);
 }
 
-/* The whole chain, with writers kept out. A catalog that is busy was not looked at, which is not a
- * finding. */
-static enum dr_rc look_at_catalog(struct job *j, struct dr_err *err)
+/* The audit log's chain, its signed head, and what the catalog witnesses of it. */
+static enum dr_rc walk_audit(void *item, struct cancel *cancel, struct dr_err *err)
 {
-    struct facts *f = facts_of(j);
-    struct auditing a = {.store = job_services(j)->store};
-    struct dr_err found = {0};
-    if (!a.store) {
+    struct looking *l = item;
+    (void)cancel;
+    return audit_verify(l->store, NULL, NULL, &l->audit, err);
+}
+
+/* Only a record or a head that is not what it was is a finding: a log that is busy, or a disk that
+ * fails, was not looked at, which is told. */
+static enum dr_rc walk(struct job *j, pool_fn *fn, struct looking *l, enum facts_found *found,
+                       char said[FACTS_WHY], struct dr_err *err)
+{
+    struct dr_err why = {0};
+    l->store = job_services(j)->store;
+    if (!l->store) {
         job_step_outcome(j, "skipped (not configured)");
         return DR_OK;
     }
-    enum dr_rc rc = pool_run_long(job_services(j)->pool, audit, &a, job_cancel_token(j), &found);
+    enum dr_rc rc = pool_run_long(job_services(j)->pool, fn, l, job_cancel_token(j), &why);
     if (rc == DR_E_CANCELLED || rc == DR_E_TIMEOUT)
-        return dr_fail(err, rc, "%s", found.msg);
-    f->catalog = !rc ? FACTS_GOOD : rc == DR_E_LOCKED ? FACTS_UNKNOWN : FACTS_BAD;
-    f->catalog_ms = dr_wall_ms();
-    f->unrecorded = a.unrecorded;
-    f->trash_unknown = a.trash_unknown;
-    (void)snprintf(f->catalog_why, sizeof f->catalog_why, "%s", rc ? found.msg : "");
+        return dr_fail(err, rc, "%s", why.msg);
+    *found = !rc ? FACTS_GOOD : rc == DR_E_INTEGRITY ? FACTS_BAD : FACTS_UNKNOWN;
+    (void)snprintf(said, FACTS_WHY, "%s", rc ? why.msg : "");
     if (rc)
-        dr_log_err(DR_LOG_ERROR, "health.catalog", &found, NULL);
+        dr_log_err(DR_LOG_ERROR, l->event, &why, NULL);
     return DR_OK;
 }
 
-struct walking {
-    struct store *store;
-    struct audit_state state;
-};
-
-static enum dr_rc walk_log(void *item, struct cancel *cancel, struct dr_err *err)
+static enum dr_rc look_at_catalog(struct job *j, struct dr_err *err)
 {
-    struct walking *w = item;
-    (void)cancel;
-    return audit_verify(w->store, NULL, NULL, &w->state, err);
+    struct facts *f = facts_of(j);
+    struct looking l = {.event = "health.catalog"};
+    if (walk(j, walk_catalog, &l, &f->catalog, f->catalog_why, err) || !l.store)
+        return err->rc;
+    f->catalog_ms = dr_wall_ms();
+    f->unrecorded = l.unrecorded;
+    f->trash_unknown = l.trash_unknown;
+    return DR_OK;
 }
 
-/* The audit log's chain, its signed head, and what the catalog witnesses of it. Only a record or a
- * head that is not what it was is a finding: a log that is busy, or a disk that fails, is told. */
 static enum dr_rc look_at_audit(struct job *j, struct dr_err *err)
 {
     struct facts *f = facts_of(j);
-    struct walking w = {.store = job_services(j)->store};
-    struct dr_err found = {0};
-    if (!w.store) {
-        job_step_outcome(j, "skipped (not configured)");
-        return DR_OK;
-    }
-    enum dr_rc rc = pool_run_long(job_services(j)->pool, walk_log, &w, job_cancel_token(j), &found);
-    if (rc == DR_E_CANCELLED || rc == DR_E_TIMEOUT)
-        return dr_fail(err, rc, "%s", found.msg);
-    f->audit = !rc ? FACTS_GOOD : rc == DR_E_INTEGRITY ? FACTS_BAD : FACTS_UNKNOWN;
-    f->audit_records = w.state.records;
-    (void)snprintf(f->audit_why, sizeof f->audit_why, "%s", rc ? found.msg : "");
-    if (rc)
-        dr_log_err(DR_LOG_ERROR, "health.audit", &found, NULL);
+    struct looking l = {.event = "health.audit"};
+    if (walk(j, walk_audit, &l, &f->audit, f->audit_why, err) || !l.store)
+        return err->rc;
+    f->audit_records = l.audit.records;
     return DR_OK;
 }
 

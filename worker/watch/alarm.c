@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/str.h"
 #include "worker/watch/alert.h"
 #include "worker/watch/gates.h"
 #include "worker/watch/watch_internal.h"
@@ -21,12 +20,6 @@ static bool may_speak(const struct watch *w, const struct gate *g, int64_t now_m
     if (g->status == GATE_NOT_CONFIGURED)
         return false;
     return g->measured || g->status != GATE_CRITICAL || now_ms - w->started_ms > GRACE_MS;
-}
-
-/* Of a store that cannot be read nothing is known of its backups. */
-static bool is_seen(const struct facts *f, const struct gate *g)
-{
-    return !f->has_store || f->store.ok || !dr_starts(g->name, "backup-");
 }
 
 /* Room comes and goes with each backup that is staged. */
@@ -63,8 +56,7 @@ void watch_say(struct watch *w, const struct gates *g, int64_t now_ms)
         const struct gate *at = &g->at[i];
         int64_t *bad_ms = &w->bad_since_ms[i];
         *bad_ms = since(*bad_ms, at->status > GATE_OK, now_ms);
-        if (may_speak(w, at, now_ms) && is_seen(&w->facts, at) &&
-            (!*bad_ms || now_ms - *bad_ms >= hold_ms(at)))
+        if (may_speak(w, at, now_ms) && (!*bad_ms || now_ms - *bad_ms >= hold_ms(at)))
             alert_on_gate(w->o.services->alerts, at, WATCH_QUIET_MS);
     }
 }

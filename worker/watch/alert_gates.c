@@ -30,10 +30,13 @@ static bool is_tolerated(const struct gate *g)
     return g->status == GATE_WARNING && g->value <= g->limit + g->slack && g->slack;
 }
 
-/* Without an age there is no backup: that is not one which grew old. */
+/* Without an age there is no backup: that is not one which grew old. Where nobody can look, that is
+ * store_unreadable. */
 static void on_backup(struct alerts *a, const char *kind, const struct gate *g, int64_t quiet_ms)
 {
     bool bad = g->status > GATE_OK;
+    if (g->unseen)
+        return;
     say(a, bad && !g->measured, "backup_missing", kind, g, quiet_ms);
     if (!is_tolerated(g))
         say(a, bad && g->measured, "backup_stale", kind, g, quiet_ms);

@@ -13,6 +13,7 @@
 #include "worker/backup/keyring.h"
 #include "worker/backup/space.h"
 #include "worker/backup/store.h"
+#include "worker/backup/verdict.h"
 #include "worker/recovery/drill.h"
 #include "worker/recovery/journal.h"
 #include "worker/watch/facts.h"
@@ -166,6 +167,16 @@ static enum dr_rc look_at_runs(struct store *s, struct facts_store *f, struct dr
     return DR_OK;
 }
 
+/* What was read once is believed: that it still lies there is asked of the folder. */
+static enum dr_rc answers(struct store *s, const struct store_entry *list, size_t count,
+                          struct dr_err *err)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        kept += !list[i].tombstoned_at_ms;
+    return kept ? verdict_store_answers(s, kept < 2, err) : DR_OK;
+}
+
 static enum dr_rc look_at_backups(struct store *s, struct facts_store *f, struct dr_err *err)
 {
     struct store_entry *list = NULL;
@@ -177,8 +188,12 @@ static enum dr_rc look_at_backups(struct store *s, struct facts_store *f, struct
         return DR_OK;
     if (store_list(s, &list, &count, err))
         return err->rc;
-    facts_fold(f, list, count);
+    enum dr_rc rc = answers(s, list, count, err);
+    if (!rc)
+        facts_fold(f, list, count);
     free(list);
+    if (rc)
+        return rc;
     if (look_at_drills(s, f, err) || look_at_keys(s, f, err))
         return err->rc;
     store_head(s, &head);

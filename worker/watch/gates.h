@@ -21,6 +21,7 @@ struct gate {
     enum gate_status status;
     unsigned weight; /* in the score */
     char detail[240];
+    bool unseen;   /* what it judges cannot be read: no news of it, neither good nor bad */
     bool measured; /* value and limit mean something; the unit is in the name of `unit` */
     int64_t value, limit;
     int64_t slack; /* a warning that is over its limit by no more calls nobody */

@@ -59,6 +59,13 @@ static void judge_age(struct gate *at, int64_t newest_ms, int64_t took_ms, int64
             "the newest proven one is %s old, RPO is %s", age, limit);
 }
 
+/* Of a store that cannot be read nothing is known of its backups. */
+static void cannot_read(const struct facts *f, struct gate *at)
+{
+    at->unseen = true;
+    gate_is(at, GATE_CRITICAL, "the store cannot be read: %s", f->store.why);
+}
+
 static void judge_kind(const struct facts *f, const char *name, const char *kind, int64_t rpo_s,
                        int64_t now_ms, struct gates *g)
 {
@@ -69,7 +76,7 @@ static void judge_kind(const struct facts *f, const char *name, const char *kind
     else if (!facts_protects(f, kind))
         gate_is(at, GATE_NOT_CONFIGURED, "nothing of the kind %s is protected", kind);
     else if (!f->store.ok)
-        gate_is(at, GATE_CRITICAL, "the store cannot be read: %s", f->store.why);
+        cannot_read(f, at);
     else if (!newest_ms)
         gate_is(at, GATE_CRITICAL, "there is no proven backup");
     else
@@ -96,7 +103,9 @@ static void judge_full(const struct facts *f, const struct gate_limits *l, int64
     }
     if (!f->has_store || !configured)
         gate_is(at, GATE_NOT_CONFIGURED, "nothing is protected");
-    else if (!f->store.ok || there < configured)
+    else if (!f->store.ok)
+        cannot_read(f, at);
+    else if (there < configured)
         gate_is(at, GATE_CRITICAL, "a part of the system has no proven backup");
     else
         judge_age(at, oldest_ms, took_ms, now_ms, l->rpo_full_s);
@@ -199,7 +208,8 @@ static void judge_catalog(const struct facts *f, struct gates *g)
         gate_is(at, GATE_NOT_CONFIGURED, "BACKUP_DIRECTORY is not set");
         break;
     case FACTS_UNKNOWN:
-        gate_is(at, GATE_WARNING, "its chain was not looked at");
+        gate_is(at, GATE_WARNING, "its chain was not looked at%s%s", f->catalog_why[0] ? ": " : "",
+                f->catalog_why);
         break;
     case FACTS_BAD:
         gate_is(at, GATE_CRITICAL, "%s", f->catalog_why);

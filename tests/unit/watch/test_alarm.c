@@ -198,6 +198,14 @@ static void case_a_store_that_cannot_be_read(void **state)
     assert_int_equal(take("schedule_late", "schedules").raised, 1);
     watch_say(&w, &g, now);
     assert_int_equal(take("backup_missing", NULL).raised, 0);
+    static const char *const rules[] = {"backup_missing", "backup_stale"};
+    for (size_t i = 0; i < 2; i++) { /* a health job: they stand as they stood */
+        alert_on_gates(&alerts, &g);
+        struct words said = take(rules[i], "database");
+        assert_int_equal(said.raised + said.cleared, 0);
+    }
+    alert_on_gates(&alerts, &g);
+    assert_int_equal(take("health_drop", "health").raised, 1);
     stand(now, now, 0);
     judge(now, &g);
     watch_say(&w, &g, now);
