@@ -191,12 +191,13 @@ def case_a_copy_beside_is_no_recovery(c):
     beside = {"procedure_id": "file_system_recovery", "no_swap": True}
     failing_backups(c)
     c.worker()
-    mend = damage(c, c.backup("files"))
+    mend = damage(c, bad := c.backup("files"))
     c.order("execute", "x1", outcome="failed", procedure_id="file_system_recovery")
     c.order("execute", "n1", outcome="failed", **beside)
     both = ["recovery_failed copy by file_system_recovery", "recovery_failed file_system_recovery"]
     assert firing(c) == both
     mend()
+    c.order("verify", "good", backup_id=bad)  # it is the latest again
     c.order("execute", "n2", **beside)
     assert firing(c) == both[1:]
     c.order("execute", "x2", procedure_id="file_system_recovery")
