@@ -6,22 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/unit/watch/facts_kit.h"
 #include "worker/watch/alert_internal.h"
 #include "worker/watch/watch_internal.h"
 
 #define BEGIN INT64_C(1800000000000)
 enum { STEP_MS = WATCH_EVERY_MS, MINUTE_MS = 60000, HOUR_MS = 3600000, QUIET_MS = 300000 };
 
-static const struct gate_limits limits = {.rpo_database_s = 3600,
-                                          .rpo_files_s = 86400,
-                                          .rpo_full_s = 86400,
-                                          .proof_max_s = 86400,
-                                          .drill_max_s = 86400,
-                                          .clock_ms = 5000,
-                                          .clock_critical_ms = 60000,
-                                          .late_s = 300,
-                                          .late_critical_s = 3600,
-                                          .run_silent_s = 3600};
 static struct alerts alerts;
 static const struct job_services services = {.alerts = &alerts};
 static struct watch w;
@@ -58,28 +49,13 @@ static struct words take(const char *rule, const char *subject)
 /* Everything is well at that time; the newest backup of the database is of newest_ms. */
 static void stand(int64_t now_ms, int64_t newest_ms, int64_t took_ms)
 {
-    struct facts *f = &w.facts;
-    struct facts_series *s = &f->store.series[0];
-    f->has_store = f->has_database = f->has_keys = true;
-    f->catalog = f->audit = f->database = f->store.head = FACTS_GOOD;
-    f->survey_ms = f->survey.now_ms = f->survey.retention_ms = f->store.at_ms = now_ms;
-    f->survey.worker_count = f->survey.schedule_count = 1;
-    f->survey.schedules[0].due_ms = now_ms + MINUTE_MS;
-    f->store.ok = true;
-    f->store.key_slots = f->store.key_slots_proven = 2;
-    f->store.disk = (struct facts_disk){
-        .known = true, .free_bytes = 500, .total_bytes = 1000, .reserve_bytes = 50};
-    f->store.series_count = 1;
-    (void)snprintf(s->kind, sizeof s->kind, "database");
-    s->backups = 1;
-    s->newest_ms = s->newest_proven_ms = newest_ms;
-    s->newest_took_ms = took_ms;
-    s->oldest_ms = s->oldest_proof_ms = s->drilled_ms = now_ms - MINUTE_MS;
+    kit_well(&w.facts, now_ms);
+    kit_series(&w.facts, "database", newest_ms)->newest_took_ms = took_ms;
 }
 
 static void judge(int64_t now_ms, struct gates *g)
 {
-    gates_judge(&w.facts, &limits, now_ms, g);
+    gates_judge(&w.facts, &kit_limits, now_ms, g);
 }
 
 static int fresh(void **state)

@@ -5,62 +5,31 @@
 #include <string.h>
 
 #include "common/buf.h"
+#include "tests/unit/watch/facts_kit.h"
 #include "worker/watch/gates.h"
 
 #define NOW  INT64_C(1800000000000)
 #define S(n) ((int64_t)(n)*1000)
 
-static const struct gate_limits limits = {.rpo_database_s = 3600,
-                                          .rpo_files_s = 86400,
-                                          .rpo_full_s = 86400,
-                                          .proof_max_s = 1000,
-                                          .drill_max_s = 2000,
-                                          .clock_ms = 5000,
-                                          .clock_critical_ms = 60000,
-                                          .late_s = 300,
-                                          .late_critical_s = 3600,
-                                          .run_silent_s = 3600};
 static struct facts f;
 static struct gates g;
 
 /* Everything is configured and well. */
 static int well(void **state)
 {
+    static const char *const kinds[] = {"database", "files", "config"};
     (void)state;
     memset(&f, 0, sizeof f);
-    f.has_store = f.has_database = f.has_files = f.has_config_files = f.has_keys = true;
-    f.catalog = f.audit = f.database = f.store.head = FACTS_GOOD;
-    f.survey.retention_ms = NOW;
-    f.survey_ms = NOW;
-    f.survey.now_ms = NOW;
-    f.survey.worker_count = 2;
-    f.survey.schedule_count = 1;
-    f.survey.schedules[0].due_ms = NOW + S(60);
-    f.store.ok = true;
-    f.store.at_ms = NOW;
-    f.store.key_slots = f.store.key_slots_proven = 2;
-    f.store.disk = (struct facts_disk){.known = true,
-                                       .free_bytes = 500,
-                                       .total_bytes = 1000,
-                                       .reserve_bytes = 50,
-                                       .free_inodes = 500,
-                                       .inodes = 1000,
-                                       .reserve_inodes = 50};
-    static const char *const kinds[] = {"database", "files", "config"};
-    for (unsigned i = 0; i < 3; i++) {
-        struct facts_series *s = &f.store.series[f.store.series_count++];
-        (void)snprintf(s->series, sizeof s->series, "s%u", i);
-        (void)snprintf(s->kind, sizeof s->kind, "%s", kinds[i]);
-        s->backups = 1;
-        s->newest_ms = s->newest_proven_ms = s->oldest_ms = NOW - S(10);
-        s->oldest_proof_ms = s->drilled_ms = NOW - S(5);
-    }
+    f.has_files = f.has_config_files = true;
+    kit_well(&f, NOW);
+    for (unsigned i = 0; i < 3; i++)
+        (void)kit_series(&f, kinds[i], NOW - S(10));
     return 0;
 }
 
 static enum gate_status judge(const char *name)
 {
-    gates_judge(&f, &limits, NOW, &g);
+    gates_judge(&f, &kit_limits, NOW, &g);
     for (unsigned i = 0; i < g.count; i++)
         if (strcmp(g.at[i].name, name) == 0)
             return g.at[i].status;
