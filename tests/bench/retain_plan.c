@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/config.h"
 #include "common/mem.h"
 #include "common/str.h"
 #include "common/zone.h"
@@ -61,18 +62,9 @@ int main(int argc, char **argv)
     uint64_t n = 100000;
     if (argc > 1 && !dr_parse_u64(argv[1], SERIES, 10000000, &n))
         return 2;
-    struct retain_policy policy = {.hourly_hours = 48,
-                                   .daily_days = 7,
-                                   .weekly_weeks = 4,
-                                   .monthly_months = 12,
-                                   .yearly_years = 3,
-                                   .critical_days = 90,
-                                   .min_keep = 3,
-                                   .grace_hours = 72,
-                                   .max_delete = 50,
-                                   .clock_skew_s = 300,
-                                   .keep_oldest = true,
-                                   .tz = "Europe/Berlin"};
+    struct retain_policy policy;
+    struct dr_config *config = NULL;
+    char warning[160];
     struct retain_item *items = dr_xarray(n, sizeof *items);
     char(*ids)[ID] = dr_xarray(n, sizeof *ids), (*series)[ID] = dr_xarray(SERIES, sizeof *series);
     const char **bases = dr_xarray(n, sizeof *bases);
@@ -83,7 +75,8 @@ int main(int argc, char **argv)
         (void)snprintf(series[s], ID, "database:customer%zu", s);
     int64_t now = dr_wall_ms();
     fill(items, ids, series, bases, n, now);
-    if (dr_zone_open(policy.tz, &zone, &err))
+    if (setenv("RETENTION_TZ", "Europe/Berlin", 1) || dr_config_load(NULL, &config, &err) ||
+        retain_policy_read(config, &policy, warning, &err) || dr_zone_open(policy.tz, &zone, &err))
         return fprintf(stderr, "%s\n", err.msg) > 0 ? 1 : 2;
     struct retain_input in = {.policy = &policy,
                               .items = items,
@@ -100,6 +93,7 @@ int main(int argc, char **argv)
                  p->given_up);
     retain_plan_free(p);
     dr_zone_free(zone);
+    dr_config_free(config);
     free(bases);
     free(series);
     free(ids);
