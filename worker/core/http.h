@@ -79,6 +79,10 @@ void http_response_fini(struct http_response *r);
 /* The value of a header, in any case, without blanks around it; the first of several. NULL: there
  * is none. Trailers do not count. It lives as long as the response. */
 const char *http_header(const struct http_response *r, const char *name);
+/* Walks through all, in the order they came, names in lower case. *at is 0 at first; false: that
+ * was the last one. */
+bool http_header_next(const struct http_response *r, size_t *at, const char **name,
+                      const char **value);
 /* Content-Range of a 206: bytes first..last of total. false: none, or nonsense, total untold. */
 bool http_content_range(const struct http_response *r, uint64_t *first, uint64_t *last,
                         uint64_t *total);

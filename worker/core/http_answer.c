@@ -63,15 +63,23 @@ void http_head_line(struct dr_buf *head, bool *open, bool may_begin, const char 
 }
 
 /* The table: name NUL value NUL .. */
+bool http_header_next(const struct http_response *r, size_t *at, const char **name,
+                      const char **value)
+{
+    if (*at >= r->head.len)
+        return false;
+    *name = (const char *)r->head.data + *at;
+    *value = *name + strlen(*name) + 1;
+    *at += strlen(*name) + strlen(*value) + 2;
+    return true;
+}
+
 const char *http_header(const struct http_response *r, const char *name)
 {
-    const char *p = (const char *)r->head.data, *end = p ? p + r->head.len : NULL;
-    while (p < end) {
-        const char *value = p + strlen(p) + 1;
-        if (strcasecmp(p, name) == 0)
+    const char *other, *value;
+    for (size_t at = 0; http_header_next(r, &at, &other, &value);)
+        if (strcasecmp(other, name) == 0)
             return value;
-        p = value + strlen(value) + 1;
-    }
     return NULL;
 }
 

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "common/mem.h"
+
 enum { HEADERS_MAX = 65536, CA_KEPT_S = 600 };
 
 static bool succeeded(const struct http_easy *e)
@@ -157,6 +159,8 @@ void http_easy_fini(struct http_easy *e)
 {
     if (e->curl)
         curl_easy_cleanup(e->curl);
+    for (struct curl_slist *l = e->list; l; l = l->next) /* there are tokens in them */
+        dr_wipe(l->data, strlen(l->data));
     curl_slist_free_all(e->list);
 }
 

@@ -152,6 +152,33 @@ static void nobody_listens(void **state)
     (void)close(fd);
 }
 
+/* A queue of connections that nobody takes out of is full after two: the next knock is not heard.
+ */
+static void nobody_hears_the_knock(void **state)
+{
+    char url[64];
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), knocks[4];
+    (void)state;
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
+    for (size_t i = 0; i < CM_COUNT(knocks); i++) {
+        knocks[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(knocks[i], (struct sockaddr *)&a, sizeof a);
+    }
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%u/", ntohs(a.sin_port));
+    struct seen s = {.url = url, .r = {.connect_ms = 100}};
+    fetch(&s);
+    assert_int_equal(s.rc, DR_E_TIMEOUT);
+    assert_int_equal(s.out.status, 0);
+    http_response_fini(&s.out);
+    for (size_t i = 0; i < CM_COUNT(knocks); i++)
+        (void)close(knocks[i]);
+    (void)close(fd);
+}
+
 static void the_deadline_ends_it(void **state)
 {
     (void)state;
@@ -331,6 +358,7 @@ int main(void)
         CASE(requests_that_are_refused),
         CASE(a_private_address_is_refused_where_it_is_connected_to),
         CASE(nobody_listens),
+        CASE(nobody_hears_the_knock),
         CASE(the_deadline_ends_it),
         CASE(a_cancel_ends_all_that_wait),
         CASE(a_name_that_hangs_holds_up_nobody),

@@ -374,6 +374,10 @@ static void bodies_as_they_are(void **state)
 
 static void headers_are_a_table(void **state)
 {
+    static const char *const names[] = {"etag",    "x-empty",       "x-twice",
+                                        "x-twice", "x-amz-meta-dr", "content-length"};
+    const char *name, *value;
+    size_t at = 0;
     uint64_t n;
     (void)state;
     struct seen s = {.path = "/raw/headers"};
@@ -386,6 +390,12 @@ static void headers_are_a_table(void **state)
     assert_string_equal(http_header(&s.out, "x-amz-meta-dr"), "a:b");
     assert_null(http_header(&s.out, "\"a b\"")); /* a value is no name */
     assert_false(http_content_range(&s.out, &n, &n, &n));
+    for (size_t i = 0; i < CM_COUNT(names); i++) {
+        assert_true(http_header_next(&s.out, &at, &name, &value));
+        assert_string_equal(name, names[i]);
+    }
+    assert_string_equal(value, "0");
+    assert_false(http_header_next(&s.out, &at, &name, &value));
     http_response_fini(&s.out);
     struct seen redirect = {.path = "/raw/redirect"};
     fetch(&redirect);
@@ -416,6 +426,42 @@ static void times_by_the_servers_clock(void **state)
         assert_int_equal(s.out.retry_after_s, cases[i].after);
         http_response_fini(&s.out);
     }
+}
+
+static void lines_of_a_head(void **state)
+{
+    static const char *const lines[] = {"HTTP/1.1 100 Continue\r\n",
+                                        "X-Early: yes\r\n",
+                                        "\r\n",
+                                        "HTTP/1.1 200 OK\r\n",
+                                        "A: one\r\n",
+                                        " two\r\n",
+                                        "\tthree\r\n",
+                                        "no colon\r\n",
+                                        ": no name\r\n",
+                                        "B C: d\r\n",
+                                        "E\r\n",
+                                        "F:\n",
+                                        "G",
+                                        "\r\n",
+                                        "X-Late: yes\r\n"};
+    static const char table[] = "a\0one two three\0f\0";
+    struct dr_buf head;
+    bool open = false;
+    (void)state;
+    dr_buf_init(&head, 1000);
+    http_head_line(&head, &open, true, " folded into nothing\r\n", 22);
+    for (size_t i = 0; i < CM_COUNT(lines); i++)
+        http_head_line(&head, &open, true, lines[i], strlen(lines[i]));
+    http_head_line(&head, &open, false, "HTTP/1.1 200 OK\r\n", 17); /* a trailer */
+    http_head_line(&head, &open, false, "X-Later: yes\r\n", 14);
+    assert_false(open);
+    assert_int_equal(head.len, sizeof table);
+    assert_memory_equal(head.data, table, sizeof table);
+    http_head_line(&head, &open, true, "HTTP/1.1 200 OK\r\n", 17);
+    http_head_line(&head, &open, true, "A: b\0c\r\n", 9);
+    assert_int_equal(head.len, 0);
+    dr_buf_fini(&head);
 }
 
 static void which_content_ranges_are_read(void **state)
@@ -477,6 +523,7 @@ int main(void)
         CASE(bodies_as_they_are),
         CASE(headers_are_a_table),
         CASE(times_by_the_servers_clock),
+        cmocka_unit_test(lines_of_a_head),
         cmocka_unit_test(which_content_ranges_are_read),
     };
     return cmocka_run_group_tests(tests, fill, NULL);
