@@ -23,7 +23,8 @@ static bool all_of(const char *s, const char *allowed)
 static enum dr_rc wrong(struct dr_err *err, const char *field, const char *value, const char *why)
 {
     (void)dr_fail(err, DR_E_CONFIG, "%s: %s", field, why);
-    return dr_err_field(err, field, value ? value : "", value ? strlen(value) : 0);
+    (void)dr_err_field(err, field, value ? value : "", value ? strlen(value) : 0);
+    return DR_E_CONFIG;
 }
 
 /* host or host:port; out without the port, lower case. */
