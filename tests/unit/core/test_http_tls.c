@@ -206,10 +206,11 @@ static void an_end_that_anybody_could_have_made_is_none(void **state)
 {
     (void)state;
     be(&good);
-    unsigned char into[16]; /* libcurl does not mind */
+    unsigned char into[16];
     struct seen s = {.r = {.into = into, .into_max = sizeof into}};
     fetch_tls(&s, "localhost", "/cut");
-    assert_int_equal(s.rc, DR_E_PROTOCOL);
+    /* libcurl 7.88 does not mind, 8.14 does */
+    assert_true(s.rc == DR_E_PROTOCOL || s.rc == DR_E_UNREACHABLE);
     http_response_fini(&s.out);
 }
 
