@@ -26,7 +26,7 @@ enum {
 };
 
 struct output {
-    struct pipe_file record; /* its bytes follow the struct */
+    struct pipe_file *record;
     int fd;
     bool whole;      /* in one segment */
     uint64_t hashed; /* bytes of the file so far */
@@ -62,33 +62,11 @@ struct file_writer {
 
 static const unsigned char zeros[65536];
 
-static struct pipe_bytes copied(unsigned char **room, struct pipe_bytes from)
-{
-    struct pipe_bytes to = {.data = from.len ? *room : NULL, .len = from.len};
-    if (from.len)
-        memcpy(*room, from.data, from.len);
-    *room += from.len;
-    return to;
-}
-
-/* No names of owners, no target: a regular file that is written needs neither. */
 static struct output *output_new(const struct pipe_file *f, int fd)
 {
-    size_t bytes = f->path.len + f->xattr_count * sizeof *f->xattrs;
-    for (unsigned i = 0; i < f->xattr_count; i++)
-        bytes += f->xattrs[i].name.len + f->xattrs[i].value.len;
-    struct output *o = dr_xalloc(sizeof *o + bytes);
-    struct pipe_xattr *xattrs = (struct pipe_xattr *)(o + 1);
-    unsigned char *room = (unsigned char *)(xattrs + f->xattr_count);
+    struct output *o = dr_xalloc(sizeof *o);
+    o->record = pipe_file_copy(f);
     o->fd = fd;
-    o->record = *f;
-    o->record.uname = o->record.gname = o->record.target = (struct pipe_bytes){0};
-    o->record.path = copied(&room, f->path);
-    o->record.xattrs = f->xattr_count ? xattrs : NULL;
-    for (unsigned i = 0; i < f->xattr_count; i++) {
-        xattrs[i].name = copied(&room, f->xattrs[i].name);
-        xattrs[i].value = copied(&room, f->xattrs[i].value);
-    }
     (void)pthread_mutex_init(&o->writing, NULL);
     return o;
 }
@@ -100,6 +78,7 @@ static void output_free(struct output *o)
     if (o->fd >= 0)
         (void)close(o->fd);
     (void)pthread_mutex_destroy(&o->writing);
+    free(o->record);
     free(o);
 }
 
@@ -107,7 +86,7 @@ static enum dr_rc named(const struct output *o, struct dr_err *err)
 {
     if (err->field[0])
         return err->rc;
-    return dr_err_field(err, "path", o->record.path.data, o->record.path.len);
+    return dr_err_field(err, "path", o->record->path.data, o->record->path.len);
 }
 
 static enum dr_rc hash(EVP_MD_CTX *ctx, struct output *o, const void *bytes, size_t len,
@@ -136,7 +115,7 @@ static enum dr_rc finish(struct file_writer *w, EVP_MD_CTX *ctx, struct piece *p
                          struct dr_err *err)
 {
     struct output *o = p->file;
-    const struct pipe_file *f = &o->record;
+    const struct pipe_file *f = o->record;
     unsigned char got[sizeof f->sha256];
     if (o->hashed < f->size && ftruncate(o->fd, (off_t)f->size) != 0)
         return dr_fail_errno(err, DR_E_IO, "set size");

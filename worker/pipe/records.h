@@ -33,6 +33,8 @@ struct pipe_file {
     unsigned xattr_count;
 };
 
+struct pipe_file *pipe_file_copy(const struct pipe_file *f); /* one block: free() */
+
 /* "r": one root, after its last entry. path has no leading slash. */
 struct pipe_root {
     struct pipe_bytes path;

@@ -196,6 +196,8 @@ static enum dr_rc walk_root(struct tree_walk *w, const char *root, const char *a
         struct level *l = &s.list[s.count - 1];
         rc = l->next < l->list.count ? step(w, &s, err) : pop(w, &s, err);
     }
+    if (!rc)
+        rc = tree_ahead_flush(w->ahead, err);
     stack_fini(&s);
     tree_links_fini(&w->links);
     if (!rc)
@@ -211,28 +213,26 @@ static enum dr_rc begin(struct tree_walk *w, struct dr_err *err)
     if (!rc && w->spec->tar)
         rc = tree_tar_new(w->spec->tar, &w->tar, err);
     dr_buf_init(&w->path, TREE_PATH_MAX);
-    w->buffer = dr_try_alloc(TREE_BUFFER + 1);
     w->target = dr_try_alloc(PATH_MAX);
-    w->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    w->hash = EVP_MD_CTX_new();
-    if (!rc && (!w->buffer || !w->target))
-        rc = dr_fail(err, DR_E_NOMEM, "buffers of a walk");
-    if (!rc && (!w->sha256 || !w->hash))
-        rc = dr_fail(err, DR_E_CRYPTO, "SHA-256 is not there");
+    if (!rc && !w->target)
+        rc = dr_fail(err, DR_E_NOMEM, "buffer of a walk");
+    if (!rc)
+        rc = tree_reader_init(&w->reader, err);
+    if (!rc && !w->tar && w->spec->threads)
+        rc = tree_ahead_new(w, &w->ahead, err);
     return rc;
 }
 
 static void end(struct tree_walk *w)
 {
+    tree_ahead_free(w->ahead);
     tree_tar_free(w->tar);
     digest_tree_free(w->digest);
     tree_links_fini(&w->links);
     tree_xattrs_fini(&w->xattrs);
     dr_buf_fini(&w->path);
-    free(w->buffer);
     free(w->target);
-    EVP_MD_free(w->sha256);
-    EVP_MD_CTX_free(w->hash);
+    tree_reader_fini(&w->reader);
 }
 
 enum dr_rc tree_walk(const struct tree_spec *spec, struct tree_sums *out, struct dr_err *err)
@@ -240,9 +240,11 @@ enum dr_rc tree_walk(const struct tree_spec *spec, struct tree_sums *out, struct
     struct tree_walk *w = dr_xalloc(sizeof *w);
     struct mounts *m = NULL;
     struct pipe_root *roots = dr_xarray(TREE_ROOTS_MAX, sizeof *roots);
+    struct dr_err own = {0};
     size_t count = 0;
     enum dr_rc rc;
 
+    err = err ? err : &own;
     w->spec = spec;
     rc = begin(w, err);
     if (!rc && !spec->at)

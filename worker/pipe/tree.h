@@ -45,6 +45,9 @@ struct tree_spec {
     bool allow_unreadable;
     const struct pipe_sink *tar; /* NULL: no tar, records and digests only */
     struct tree_events on;
+    unsigned threads; /* without a tar: that read contents, beside the caller's; then a file that
+                         changes is not read again, and events come from other threads, one at a
+                         time. At most a few are used; 0: the caller reads */
     struct cancel *cancel;
     _Atomic uint64_t *progress; /* bytes of file content; NULL: not wanted */
 };

@@ -23,14 +23,22 @@ int tree_open(int dir, const char *name, int flags)
     return fd;
 }
 
-enum dr_rc tree_skip(struct tree_walk *w, const char *why, struct dr_err *err)
+enum dr_rc tree_skip_now(struct tree_walk *w, struct pipe_bytes path, const char *why,
+                         struct dr_err *err)
 {
-    struct pipe_skip x = {{w->path.data + 1, w->path.len - 1}, why};
+    struct pipe_skip x = {path, why};
 
     w->sums.skipped++;
     w->sums.unreadable += why[0] == 'u';
     w->sums.changed += why[0] == 'c';
     return w->spec->on.skipped ? w->spec->on.skipped(w->spec->on.arg, &x, err) : DR_OK;
+}
+
+enum dr_rc tree_skip(struct tree_walk *w, const char *why, struct dr_err *err)
+{
+    struct pipe_bytes path = {w->path.data + 1, w->path.len - 1};
+
+    return tree_ahead_flush(w->ahead, err) ? err->rc : tree_skip_now(w, path, why, err);
 }
 
 enum dr_rc tree_unreadable(struct tree_walk *w, const char *what, struct dr_err *err)
@@ -56,16 +64,23 @@ void tree_fill(struct tree_walk *w, const struct stat *st, char type, struct pip
     f->xattr_count = w->xattrs.count;
 }
 
-enum dr_rc tree_emit(struct tree_walk *w, const struct pipe_file *f, uint32_t group,
-                     struct dr_err *err)
+enum dr_rc tree_emit_now(struct tree_walk *w, const struct pipe_file *f, uint32_t group,
+                         struct dr_err *err)
 {
     enum dr_rc rc = digest_tree_add(w->digest, f, group, err);
 
     w->sums.entries++;
     w->sums.files += f->type == 'f' || f->type == 'h';
+    w->sums.bytes += f->type == 'f' ? f->size : 0;
     if (!rc && w->spec->on.file)
         rc = w->spec->on.file(w->spec->on.arg, f, err);
     return rc;
+}
+
+enum dr_rc tree_emit(struct tree_walk *w, const struct pipe_file *f, uint32_t group,
+                     struct dr_err *err)
+{
+    return tree_ahead_flush(w->ahead, err) ? err->rc : tree_emit_now(w, f, group, err);
 }
 
 static enum dr_rc put(struct tree_walk *w, const struct pipe_file *f, struct dr_err *err)

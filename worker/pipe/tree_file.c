@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/mem.h"
 #include "worker/core/cancel.h"
 
 enum { TRIES = 3, ZEROS = 1 << 16 };
@@ -20,16 +22,26 @@ static bool same(const struct stat *a, const struct stat *b)
            a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-static void count_bytes(struct tree_walk *w, uint64_t n)
-{
-    w->sums.bytes += n;
-    if (w->spec->progress)
-        atomic_fetch_add_explicit(w->spec->progress, n, memory_order_relaxed);
-}
-
 static enum dr_rc crypto(struct dr_err *err)
 {
     return dr_fail(err, DR_E_CRYPTO, "SHA-256 fails");
+}
+
+enum dr_rc tree_reader_init(struct tree_reader *r, struct dr_err *err)
+{
+    r->buffer = dr_try_alloc(TREE_BUFFER + 1);
+    r->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    r->hash = EVP_MD_CTX_new();
+    if (!r->buffer)
+        return dr_fail(err, DR_E_NOMEM, "buffer of a walk");
+    return r->sha256 && r->hash ? DR_OK : dr_fail(err, DR_E_CRYPTO, "SHA-256 is not there");
+}
+
+void tree_reader_fini(struct tree_reader *r)
+{
+    free(r->buffer);
+    EVP_MD_free(r->sha256);
+    EVP_MD_CTX_free(r->hash);
 }
 
 /* The bytes of a file of size bytes, and one more if it has grown; negative: errno. */
@@ -52,40 +64,43 @@ static ssize_t read_all(int fd, unsigned char *p, size_t size)
 
 /* Reads st->st_size bytes, again when they changed meanwhile; then *st is the newer look and
  * *changed tells that even the last try was no quiet one. False: errno. */
-static bool read_small(struct tree_walk *w, int fd, struct stat *st, bool *changed)
+static bool read_small(struct tree_reader *r, int fd, struct stat *st, bool *changed)
 {
     for (int i = 0; i < TRIES && st->st_size <= TREE_BUFFER; i++) {
         struct stat after;
         size_t size = (size_t)st->st_size;
-        ssize_t n = read_all(fd, w->buffer, size);
+        ssize_t n = read_all(fd, r->buffer, size);
         if (n < 0 || fstat(fd, &after))
             return false;
         *changed = (size_t)n != size || !same(st, &after);
         if (!*changed)
             return true;
         if ((size_t)n < size)
-            memset(w->buffer + n, 0, size - (size_t)n);
+            memset(r->buffer + n, 0, size - (size_t)n);
         if (i + 1 < TRIES)
             *st = after;
     }
     return true;
 }
 
-static enum dr_rc pass(struct tree_walk *w, const unsigned char *p, size_t len, struct dr_err *err)
+static enum dr_rc pass(struct tree_walk *w, struct tree_reader *r, const unsigned char *p,
+                       size_t len, struct dr_err *err)
 {
-    if (EVP_DigestUpdate(w->hash, p, len) != 1)
+    if (EVP_DigestUpdate(r->hash, p, len) != 1)
         return crypto(err);
-    count_bytes(w, len);
+    if (w->spec->progress)
+        atomic_fetch_add_explicit(w->spec->progress, len, memory_order_relaxed);
     return w->tar ? tree_tar_data(w->tar, p, len, err) : DR_OK;
 }
 
-static enum dr_rc pass_zeros(struct tree_walk *w, uint64_t len, struct dr_err *err)
+static enum dr_rc pass_zeros(struct tree_walk *w, struct tree_reader *r, uint64_t len,
+                             struct dr_err *err)
 {
     enum dr_rc rc = DR_OK;
 
     while (!rc && len && !cancel_pending(w->spec->cancel)) {
         size_t n = len < ZEROS ? (size_t)len : ZEROS;
-        rc = pass(w, zeros, n, err);
+        rc = pass(w, r, zeros, n, err);
         len -= n;
     }
     return rc;
@@ -102,38 +117,39 @@ static uint64_t next_data(int fd, uint64_t at, uint64_t size, bool sparse)
 }
 
 /* Exactly size bytes go into the tar. *failed: errno of a read that did not succeed. */
-static enum dr_rc pass_large(struct tree_walk *w, int fd, const struct stat *st, int *failed,
-                             struct dr_err *err)
+static enum dr_rc pass_large(struct tree_walk *w, struct tree_reader *r, int fd,
+                             const struct stat *st, int *failed, struct dr_err *err)
 {
     uint64_t size = (uint64_t)st->st_size, at = 0, data;
     bool sparse = (uint64_t)st->st_blocks * 512 < size;
     enum dr_rc rc = DR_OK;
 
     *failed = 0;
-    (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    if (size > TREE_BUFFER)
+        (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     while (!rc && at < size && !cancel_pending(w->spec->cancel)) {
         data = next_data(fd, at, size, sparse);
-        rc = pass_zeros(w, data - at, err);
+        rc = pass_zeros(w, r, data - at, err);
         at = data;
         if (!rc && at < size) {
             size_t want = size - at < TREE_BUFFER ? (size_t)(size - at) : TREE_BUFFER;
-            ssize_t n = pread(fd, w->buffer, want, (off_t)at);
+            ssize_t n = pread(fd, r->buffer, want, (off_t)at);
             if (n < 0 && errno == EINTR)
                 continue;
             if (n < 0)
                 *failed = errno;
             if (n <= 0)
                 break; /* it shrank, or cannot be read: zeros for the rest */
-            rc = pass(w, w->buffer, (size_t)n, err);
+            rc = pass(w, r, r->buffer, (size_t)n, err);
             at += (uint64_t)n;
         }
     }
-    return rc ? rc : pass_zeros(w, size - at, err);
+    return rc ? rc : pass_zeros(w, r, size - at, err);
 }
 
 static enum dr_rc begin(struct tree_walk *w, const struct pipe_file *f, struct dr_err *err)
 {
-    if (EVP_DigestInit_ex(w->hash, w->sha256, NULL) != 1)
+    if (EVP_DigestInit_ex(w->reader.hash, w->reader.sha256, NULL) != 1)
         return crypto(err);
     return w->tar ? tree_tar_entry(w->tar, f, err) : DR_OK;
 }
@@ -145,7 +161,7 @@ static enum dr_rc finish(struct tree_walk *w, const struct stat *st, struct pipe
 
     if (cancel_pending(w->spec->cancel))
         return dr_fail(err, DR_E_CANCELLED, "cancelled");
-    if (EVP_DigestFinal_ex(w->hash, f->sha256, NULL) != 1)
+    if (EVP_DigestFinal_ex(w->reader.hash, f->sha256, NULL) != 1)
         return crypto(err);
     f->has_sha256 = true;
     if (st->st_nlink > 1)
@@ -168,9 +184,24 @@ static enum dr_rc hard_link(struct tree_walk *w, const struct stat *st,
     return rc ? rc : tree_emit(w, &f, first->group, err);
 }
 
+enum dr_rc tree_content(struct tree_walk *w, struct tree_reader *r, int fd, const struct stat *st,
+                        struct tree_look *out, struct dr_err *err)
+{
+    struct stat after;
+
+    if (EVP_DigestInit_ex(r->hash, r->sha256, NULL) != 1)
+        return crypto(err);
+    if (pass_large(w, r, fd, st, &out->failed, err))
+        return err->rc;
+    if (cancel_pending(w->spec->cancel))
+        return dr_fail(err, DR_E_CANCELLED, "cancelled");
+    out->changed = !out->failed && (fstat(fd, &after) || !same(st, &after));
+    return EVP_DigestFinal_ex(r->hash, out->sha256, NULL) == 1 ? DR_OK : crypto(err);
+}
+
 enum dr_rc tree_file(struct tree_walk *w, int fd, const struct stat *first, struct dr_err *err)
 {
-    struct tree_link *known = first->st_nlink > 1 ? tree_links_find(&w->links, first) : NULL;
+    struct tree_link *known = NULL;
     struct stat st = *first, after;
     struct pipe_file f;
     bool changed = false;
@@ -179,17 +210,24 @@ enum dr_rc tree_file(struct tree_walk *w, int fd, const struct stat *first, stru
 
     if (!tree_xattrs_read(&w->xattrs, fd, NULL))
         return tree_unreadable(w, "attributes of", err);
+    if (first->st_nlink > 1) {
+        if (tree_ahead_flush(w->ahead, err))
+            return err->rc;
+        known = tree_links_find(&w->links, first);
+    }
     if (known)
         return hard_link(w, &st, known, err);
-    if (!read_small(w, fd, &st, &changed))
+    if (w->ahead)
+        return tree_ahead_add(w->ahead, fd, &st, err);
+    if (!read_small(&w->reader, fd, &st, &changed))
         return tree_unreadable(w, "read", err);
     tree_fill(w, &st, 'f', &f);
     f.size = (uint64_t)st.st_size;
     rc = begin(w, &f, err);
     if (!rc && st.st_size <= TREE_BUFFER) {
-        rc = pass(w, w->buffer, (size_t)st.st_size, err);
+        rc = pass(w, &w->reader, w->reader.buffer, (size_t)st.st_size, err);
     } else if (!rc) {
-        rc = pass_large(w, fd, &st, &failed, err);
+        rc = pass_large(w, &w->reader, fd, &st, &failed, err);
         if (!rc && failed && !w->spec->allow_unreadable) {
             errno = failed;
             rc = tree_unreadable(w, "read", err);

@@ -14,6 +14,7 @@
 #include "common/config.h"
 #include "common/mem.h"
 #include "common/str.h"
+#include "worker/backup/container.h"
 #include "worker/backup/disk.h"
 #include "worker/backup/store.h"
 #include "worker/core/pool.h"
@@ -198,6 +199,7 @@ static enum dr_rc hash_copy(struct probe *b, struct cancel *cancel, struct dr_er
                                    .at = where,
                                    .spool_dir = b->spool,
                                    .on = {.file = on_file, .root = on_root, .arg = b},
+                                   .threads = container_threads(),
                                    .cancel = cancel};
     struct tree_sums sums = {0};
     enum dr_rc rc = tree_walk(&spec, &sums, err);

@@ -157,6 +157,7 @@ static enum dr_rc verify_item(void *item, struct cancel *cancel, struct dr_err *
                                    .at = at,
                                    .spool_dir = store_path(s->r->env->store),
                                    .on = {.root = on_root, .arg = f},
+                                   .threads = container_threads(),
                                    .cancel = cancel,
                                    .progress = s->progress};
     enum dr_rc rc = tree_walk(&spec, &sums, err);

@@ -235,6 +235,7 @@ static void small_changes(void **state)
         text("srv/b", "after it");
         root_list[0] = full("srv");
         changes_left = cases[i].changes;
+        restless = true;
         disk = cases[i].disk;
         walked();
         disk = NULL;
@@ -271,6 +272,12 @@ static void bad_disks(void **state)
     bad_at = 0;
     assert_int_equal(walk(), DR_E_IO);
     assert_non_null(strstr(error.msg, full("srv/a")));
+    spec.tar = NULL;
+    spec.threads = 2;
+    assert_int_equal(walk(), DR_E_IO);
+    assert_non_null(strstr(error.msg, full("srv/a")));
+    spec.tar = &sink;
+    spec.threads = 0;
     spec.allow_unreadable = true;
     walked();
     assert_string_equal(skips, "unreadable /srv/a\n");
@@ -290,6 +297,55 @@ static void bad_disks(void **state)
     walked();
     check_tar();
     free(bytes);
+}
+
+/* Files of all sizes, in folders and with second names, told in order whoever reads them. */
+static void several_threads(void **state)
+{
+    static const size_t sizes[] = {0, 1, 4096, 65536, 1 << 18, (1 << 18) + 1, LARGE, 77};
+    unsigned char *bytes = dr_xalloc(LARGE);
+    char name[64], other[64];
+
+    (void)state;
+    fresh();
+    for (size_t i = 0; i < LARGE; i++)
+        bytes[i] = (unsigned char)(i * 7 + i / 251);
+    folder("srv");
+    for (unsigned i = 0; i < 120; i++) {
+        (void)snprintf(name, sizeof name, "srv/d%u", i % 3);
+        if (i < 3)
+            folder(name);
+        (void)snprintf(name, sizeof name, "srv/d%u/f%03u", i % 3, i);
+        put(name, bytes + i, sizes[i % CM_COUNT(sizes)] > i ? sizes[i % CM_COUNT(sizes)] - i : 0);
+        (void)snprintf(other, sizeof other, "srv/d%u/g%03u", (i + 1) % 3, i);
+        if (i % 10 == 9)
+            assert_int_equal(link(name, other), 0);
+    }
+    root_list[0] = full("srv");
+    walked();
+    check_roots();
+    assert_int_equal(sums.files, 132);
+    free(bytes);
+}
+
+/* What changes under a thread's hands is told in its place. */
+static void several_threads_and_a_change(void **state)
+{
+    (void)state;
+    fresh();
+    folder("srv");
+    text("srv/a", "before");
+    text("srv/b", "after it");
+    root_list[0] = full("srv");
+    spec.tar = NULL;
+    spec.threads = 2;
+    changes_left = 1;
+    disk = grow;
+    walked();
+    disk = NULL;
+    assert_string_equal(skips, "changed /srv/a\n");
+    assert_int_equal(find("srv/a")->f.size, 6);
+    assert_non_null(find("srv/b"));
 }
 
 static struct cancel token;
@@ -327,7 +383,15 @@ static void ends_early(void **state)
     spec.on.file = refuse_file;
     assert_int_equal(walk(), DR_E_TOO_BIG);
     assert_string_equal(error.msg, "the index says no");
+    spec.tar = NULL;
+    spec.threads = 2;
+    assert_int_equal(walk(), DR_E_TOO_BIG);
+    assert_string_equal(error.msg, "the index says no");
     spec.on.file = on_file;
+    spec.cancel = &token;
+    assert_int_equal(walk(), DR_E_CANCELLED);
+    spec.cancel = NULL;
+    spec.tar = &sink;
     forget();
     tar.max = 1500;
     assert_int_equal(tree_walk(&spec, &sums, &error), DR_E_NO_SPACE);
@@ -345,6 +409,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(large_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(small_changes, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_disks, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_threads, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_threads_and_a_change, setup, teardown),
         cmocka_unit_test_setup_teardown(ends_early, setup, teardown),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -2,7 +2,7 @@
 #ifndef DR_TESTS_TREE_AGAIN_H
 #define DR_TESTS_TREE_AGAIN_H
 
-#include "tests/unit/pipe/tree_seen.h"
+#include "tests/unit/pipe/tree_walked.h"
 
 #include <archive.h>
 #include <archive_entry.h>

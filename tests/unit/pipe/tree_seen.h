@@ -24,6 +24,7 @@ static struct dr_err error;
 static struct tree_spec spec;
 static const char *root_list[8], *globs[8];
 static void (*meddle)(const char *path); /* called after each record */
+static bool restless;                    /* the tree changes while it is read */
 
 static inline void copy(char *to, const struct pipe_bytes *b)
 {
@@ -100,6 +101,7 @@ static inline void fresh(void)
 {
     forget();
     meddle = NULL;
+    restless = false;
     memset(root_list, 0, sizeof root_list);
     memset(globs, 0, sizeof globs);
     spec = (struct tree_spec){.roots = root_list,
@@ -112,12 +114,6 @@ static inline enum dr_rc walk(void)
 {
     forget();
     return tree_walk(&spec, &sums, &error);
-}
-
-static inline void walked(void)
-{
-    if (walk())
-        fail_msg("%s", error.msg);
 }
 
 static inline const struct seen *find(const char *name)
