@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
-from dr import BIN, SCRIPTS, run, wait  # noqa: E402
+from dr import BIN, SCRIPTS, run, stopped, wait  # noqa: E402
 from exposition import scrape  # noqa: E402
 from monitored import listening  # noqa: E402
 from sinks import CA, Mail, Webhook, sinks  # noqa: E402
@@ -529,8 +529,7 @@ def case_a_decision_whose_reply_is_lost(c):
         w = c.worker(DR_FAULT="alert.raise.sent:stop")
         (c.dir / "root").rename(c.dir / "away")
         c.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}, "mx": 1})
-        stat = pathlib.Path(f"/proc/{w.pid}/stat")
-        wait(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T")
+        stopped(w)
         wait(lambda: len(feed(c)) == 1)
         c.kill(c.redis_process, 15)  # it keeps what it has
         w.send_signal(18)

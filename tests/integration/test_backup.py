@@ -339,7 +339,7 @@ def case_given_up_and_purged_while_verify_is_on_its_way(case):
     ids = [case.backup("files", f"f{i}") for i in range(3)]
     slow = case.worker(DR_FAULT="verify.prove.intent:stop", DR_LEASE_MS=120000, DR_LANES="verify")
     case.push("verify", {"id": "v", "t": "verify", "a": {"all": True}, "mx": 1})
-    dr.wait(lambda: pathlib.Path(f"/proc/{slow.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    dr.stopped(slow)
     case.drworker("backups", "--give-up", ids[0], "--reason", "not needed")
     assert case.order("retention", "r")["purged"] == [ids[0]] and folders(store) == sorted(ids[1:])
     slow.send_signal(signal.SIGCONT)

@@ -15,8 +15,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import test_execute_db as db  # noqa: E402
 import test_execute_files as fs  # noqa: E402
-from dr import needs_root, run, wait  # noqa: E402
-from test_execute_db import services  # noqa: E402
+from dr import needs_root, run, stopped, wait  # noqa: E402
+from recoveries import services  # noqa: E402
 
 HOUR, DAY = 3600_000, 86400_000
 LATER = 73 * HOUR
@@ -99,7 +99,7 @@ def without_emergency(c, kind):
     c.kill(kind.ready(c), signal.SIGTERM)
     w = c.worker(DR_FAULT="execute.emergency.intent:stop")
     kind.send(c, "x")
-    db.stopped(w)
+    stopped(w)
     os.rename(c.dir / "store/staging", c.dir / "store/away")
     os.kill(w.pid, signal.SIGCONT)
     c.until("x", "done", "failed", seconds=60)
@@ -220,7 +220,7 @@ def case_who_comes_between_rename_and_drop_keeps_it(c):
     old = recovered_db(c)
     w = cleaner(c, fault="cleanup.database.renamed:stop")
     c.push("log-cleanup", {"id": "between", "t": "log-cleanup", "a": {}})
-    db.stopped(w)
+    stopped(w)
     doomed, = left(c, "__drop_")
     c.pg.sql(f'ALTER DATABASE "{doomed}" ALLOW_CONNECTIONS true')
     p = c.pg.session(doomed, "gold")
@@ -241,7 +241,7 @@ def case_a_recovery_in_progress_or_open_holds_everything(c):
     old = recovered_db(c)
     w = c.worker(DR_FAULT="execute.quiesce.done:stop")
     db.send(c, "y")
-    db.stopped(w)
+    stopped(w)
     r = clean(c)
     assert r["dropped"] == [] and old in left(c)
     why = {k["what"]: k["why"] for k in r["kept"]}
@@ -261,7 +261,7 @@ def case_a_recovery_does_not_wait_for_a_drop(c):
     old = recovered_db(c)
     w = cleaner(c, fault="cleanup.database.renamed:stop")
     c.push("log-cleanup", {"id": "slow", "t": "log-cleanup", "a": {}})
-    db.stopped(w)
+    stopped(w)
     other = c.worker()
     db.execute(c, "y")
     assert db.now(c) == c.good and len(left(c)) == 1
@@ -431,7 +431,7 @@ def case_a_file_recovery_does_not_wait_for_a_removal(c):
     before = recovered_files(c)
     w = cleaner(c, fault="cleanup.tree.renamed:stop")
     c.push("log-cleanup", {"id": "slow", "t": "log-cleanup", "a": {}})
-    fs.stopped(w)
+    stopped(w)
     other = c.worker()
     (c.files / "zero").write_text("once more")
     fs.execute(c, "y")
@@ -550,7 +550,7 @@ def case_a_mount_in_an_old_tree_keeps_it(c):
     # Mounted behind its back, after it was looked at: the removal does not enter it.
     w = cleaner(c, fault="cleanup.tree.renamed:stop")
     c.push("log-cleanup", {"id": "behind", "t": "log-cleanup", "a": {}})
-    fs.stopped(w)
+    stopped(w)
     doomed = before.parent / "drop" / folder.name
     subprocess.run(["mount", "--bind", live, doomed], check=True)
     try:

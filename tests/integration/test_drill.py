@@ -15,8 +15,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import msgpack  # noqa: E402
 import shop  # noqa: E402
 import trees  # noqa: E402
-from dr import needs_root, run, wait  # noqa: E402
-from test_execute_db import journals, stopped, tables, tools  # noqa: E402
+from dr import needs_root, run, stopped, wait  # noqa: E402
+from recoveries import journals, tools  # noqa: E402
+from test_execute_db import tables  # noqa: E402
 
 LANES = "backup:1,test-recovery:1,execute:1"
 DB, FILES = "database_recovery", "file_system_recovery"

@@ -15,7 +15,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import shop  # noqa: E402
-from dr import needs_root, run, wait  # noqa: E402
+from dr import needs_root, run, stopped, wait  # noqa: E402
+from recoveries import closed, journals, never_twice, services, taken_over, tools, up, woken  # noqa: E402
 
 LANES = "backup:1,execute:1"
 WRECK = """DELETE FROM order_items WHERE order_id % 2 = 0; DROP TABLE prices; UPDATE customers SET name = 'gone';
@@ -44,11 +45,6 @@ def send(c, jid, **args):
     c.push("execute", {"id": jid, "t": "execute", "a": {"procedure_id": "database_recovery", **args}, **extra})
 
 
-def stopped(w):
-    """The worker has stopped itself at its fault point."""
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
-
-
 def now(c):
     return shop.fingerprint(c.pg), shop.properties(c.pg)
 
@@ -62,54 +58,6 @@ def recovered(c, befores=1):
 def untouched(c):
     assert now(c) == c.bad
     assert c.pg.databases() == ["postgres", "shop"], c.pg.databases()
-
-
-def journals(c):
-    return [[json.loads(line) for line in f.read_text().splitlines()] for f in sorted((c.dir / "store/journal").glob("*.log"))]
-
-
-def closed(c, outcome):
-    ends = [j[-1] for j in journals(c)]
-    return ends and all(e["type"] == "run-closed" and e["data"]["outcome"] == outcome for e in ends)
-
-
-def services(c, *names):
-    """A service command that keeps its state in files; names are up. broken-/hang-: the next start."""
-    folder = c.dir / "services"
-    folder.mkdir()
-    script = folder / "control"
-    script.write_text(f"""#!/bin/sh
-cd {folder} || exit 9
-echo "$1 $2 $DR_FENCE" >> calls
-case $1 in
-    status) [ -e up-$2 ] && exit 0; exit 3 ;;
-    start) [ -e broken-$2 ] && {{ rm broken-$2; echo "$2 has no luck" >&2; exit 1; }}
-           [ -e hang-$2 ] && {{ rm hang-$2; exec sleep 600; }}
-           touch up-$2 ;;
-    stop) [ -e stays-$2 ] || rm -f up-$2 ;;
-esac
-""")
-    script.chmod(0o755)
-    for name in names:
-        (folder / ("up-" + name)).touch()
-    c.services = folder
-    return {"DR_SERVICE_COMMAND": script, "DR_SERVICES": "web,jobs,mail", "DR_SERVICES_DATABASE": "jobs,web", "DR_SERVICE_TIMEOUT_S": "2"}
-
-
-def up(c):
-    return sorted(f.name[3:] for f in c.services.glob("up-*"))
-
-
-def tools(c, restore):
-    """A PG_BIN_DIR whose pg_restore does this where it would restore."""
-    folder = c.dir / "bin"
-    folder.mkdir()
-    for tool in ("pg_dump", "pg_dumpall", "pg_restore"):
-        real = c.pg.bin / tool
-        act = restore if tool == "pg_restore" else "true"
-        (folder / tool).write_text(f'#!/bin/sh\ncase "$*" in *--version*|*--schema-only*) ;; *) {act} ;; esac\nexec {real} "$@"\n')
-        (folder / tool).chmod(0o755)
-    return folder
 
 
 # ---- what comes back ----
@@ -687,26 +635,14 @@ AFTER = ["swap.reply", "swap.done", "start.done", "check.done", "close.done"]
 
 
 def killed_at(c, point, outcome):
-    """A worker dies at this point; a peer ends its run. Services are up again, connections allowed."""
-    jid = point.replace(".", "-")
+    """Connections are allowed again, and only a run that ended well leaves an old database."""
     c.pg.sql("DROP TABLE IF EXISTS basket", "shop", "gold")
     befores = sum("__before_" in n for n in c.pg.databases())
-    w = c.worker(DR_FAULT=f"execute.{point}:kill")
-    send(c, jid)
-    w.wait(60)
-    assert w.returncode == -signal.SIGKILL, point
-    began = time.monotonic()
-    peer = c.worker()
-    c.until(jid, "done", "failed", seconds=60)
-    took = time.monotonic() - began
-    c.result(jid, outcome)
+    taken_over(c, send, f"execute.{point}", outcome)
     names = c.pg.databases()
     assert not any("__dr_" in n for n in names), (point, names)
     assert sum("__before_" in n for n in names) == befores + (outcome == "done"), (point, names)
     assert (c.pg.sql("SELECT to_regclass('basket') IS NOT NULL", "shop", "gold_app") == "t") == (outcome == "done"), point
-    assert up(c) == ["web"], point
-    assert took < 22, (point, took)
-    c.kill(peer, signal.SIGTERM)
 
 
 def kill_all(c, points, outcome):
@@ -717,10 +653,7 @@ def kill_all(c, points, outcome):
     c.worker(DR_LANES="noop")  # somebody sweeps all the time
     for point in points:
         killed_at(c, point, outcome)
-    # swap intents never repeat within one journal: nothing was swapped twice
-    for j in journals(c):
-        assert sum(r["type"] == "step-done" and r["data"]["step"] == "swap" for r in j) <= 1
-    wait(c.at_rest)
+    never_twice(c)
 
 
 def case_sigkill_before_quiesce_early(c):
@@ -796,19 +729,8 @@ def case_redis_dies_between_quiesce_and_swap(c):
 
 def paused(c, point):
     ready(c, worker=False, **services(c, "web"))
-    w = c.worker(DR_FAULT=f"execute.{point}:stop")
-    send(c, "x")
-    stopped(w)
-    first = c.job("x")["f"]
-    c.worker()
-    wait(lambda: c.job("x")["f"] != first)  # delivered again: the journal's lock makes it wait
-    w.send_signal(signal.SIGCONT)
-    c.until("x", "done", "failed", seconds=90)
-    c.result("x", "done")
+    w = woken(c, send, f"execute.{point}")
     recovered(c)
-    assert up(c) == ["web"] and closed(c, "done") and len(journals(c)) == 1
-    assert c.job("x")["f"] != first
-    wait(c.at_rest)
     return w
 
 

@@ -17,8 +17,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import trees  # noqa: E402
-from dr import BIN, ROOT, needs_root, run, wait  # noqa: E402
-from test_execute_db import closed, journals, services, up  # noqa: E402
+from dr import BIN, ROOT, needs_root, run, stopped, wait  # noqa: E402
+from recoveries import closed, journals, never_twice, services, taken_over, up, woken  # noqa: E402
 
 LANES = "backup:1,execute:1"
 CLONE_NEWNS = 0x20000
@@ -106,10 +106,6 @@ def recovered(c, befores=1):
 def untouched(c):
     same(trees.entries(c.files), c.bad)
     assert ours(c.files) == [], ours(c.files)
-
-
-def stopped(w):
-    wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
 
 
 def damage(c, backup_id):
@@ -567,27 +563,15 @@ AFTER = ["swap.renamed", "swap.done", "start.done", "check.done", "close.done"]
 
 
 def killed_at(c, fault, outcome):
-    """A worker dies at this point; a peer ends its run. The root is what it was, or recovered; services are up."""
-    jid = fault.replace(".", "-").replace(":", "_")
+    """The root is what it was, or recovered."""
     (c.files / "zero").write_text("overwritten")
     kept = len(ours(c.files))
-    w = c.worker(DR_FAULT=f"{fault}:kill")
-    send(c, jid)
-    w.wait(60)
-    assert w.returncode == -signal.SIGKILL, fault
-    began = time.monotonic()
-    peer = c.worker()
-    c.until(jid, "done", "failed", seconds=60)
-    took = time.monotonic() - began
-    c.result(jid, outcome)
+    taken_over(c, send, fault, outcome)
     assert len(ours(c.files)) == kept + (outcome == "done"), (fault, ours(c.files))
     assert not any(p.endswith(("/new", "/failed")) for p in ours(c.files)), (fault, ours(c.files))
     assert (c.files / "zero").read_text() == ("" if outcome == "done" else "overwritten"), fault
     if outcome == "done":
         same(trees.entries(c.files), c.good)
-    assert up(c) == ["web"], fault
-    assert took < 22, (fault, took)
-    c.kill(peer, signal.SIGTERM)
 
 
 def kill_all(c, faults, outcome):
@@ -596,9 +580,7 @@ def kill_all(c, faults, outcome):
     c.worker(DR_LANES="noop")  # somebody sweeps all the time
     for fault in faults:
         killed_at(c, fault, outcome)
-    for j in journals(c):
-        assert sum(r["type"] == "step-done" and r["data"]["step"] == "swap" for r in j) <= 1
-    wait(c.at_rest)
+    never_twice(c)
 
 
 def case_sigkill_before_quiesce_early(c):
@@ -669,20 +651,10 @@ def case_sigkill_and_redis_gone_any_worker_resolves_the_journal(c):
 
 # ---- pauses ----
 
-def paused(c, point):
+def paused(c, fault):
     ready(c, worker=False, **services(c, "web"))
-    w = c.worker(DR_FAULT=f"{point}:stop")
-    send(c, "x")
-    stopped(w)
-    first = c.job("x")["f"]
-    c.worker()
-    wait(lambda: c.job("x")["f"] != first)  # delivered again: the journal's lock makes it wait
-    w.send_signal(signal.SIGCONT)
-    c.until("x", "done", "failed", seconds=90)
-    c.result("x", "done")
+    woken(c, send, fault)
     recovered(c)
-    assert up(c) == ["web"] and closed(c, "done") and len(journals(c)) == 1
-    wait(c.at_rest)
 
 
 def case_a_paused_worker_wakes_to_a_successor_before_quiesce(c):

@@ -15,11 +15,11 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 import shop  # noqa: E402
 import trees  # noqa: E402
-from dr import needs_root, run, wait  # noqa: E402
+from dr import needs_root, run, stopped, wait  # noqa: E402
 from exposition import scrape  # noqa: E402
 from monitored import listening  # noqa: E402
+from recoveries import journals  # noqa: E402
 from test_drill import evidence, records, series, staging  # noqa: E402
-from test_execute_db import journals, stopped  # noqa: E402
 
 LANES = "backup:1,test-recovery:1,execute:1,health:1"
 DB, FILES = "database_recovery", "file_system_recovery"

@@ -148,7 +148,7 @@ def stopped_at(case, point, jid, lane="retention", **args):
     """A worker that stops itself at a fault point while it runs this order."""
     w = case.worker(DR_FAULT=f"{point}:stop", DR_LEASE_MS="120000", DR_LANES=lane)
     case.push(lane, {"id": jid, "t": lane, "a": args})
-    dr.wait(lambda: pathlib.Path(f"/proc/{w.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+    dr.stopped(w)
     return w
 
 

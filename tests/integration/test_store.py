@@ -231,12 +231,6 @@ def case_workers_that_write_in_turn_are_no_alarm(case):
     assert not any("store.rolled_back" in p.log.read_text() for p in workers)
 
 
-def stands_still(worker):
-    """Waits until it has stopped itself."""
-    stat = pathlib.Path(f"/proc/{worker.pid}/stat")
-    dr.wait(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T")
-
-
 def case_a_head_that_is_told_late_is_no_alarm(case):
     """The order of both that matters, forced: a worker knows its head, another one writes and tells, then it tells
     its own; and another one writes once more between Redis' answer and its look at the disk."""
@@ -250,7 +244,7 @@ def case_a_head_that_is_told_late_is_no_alarm(case):
     late = case.worker(DR_LANES="backup", DR_LEASE_MS="120000", DR_FAULT="head.intent:2:stop,head.reply:2:stop")
     other = case.worker(DR_LANES="verify", DR_LEASE_MS="120000")
     case.push("backup", {"id": "b", "t": "backup", "a": {"kind": "files"}})
-    stands_still(late)  # it has recorded its backup, and is about to tell that head
+    dr.stopped(late)  # it has recorded its backup, and is about to tell that head
     own = head()
     for i in range(2):
         case.order("verify", f"v{i}", all=True)
@@ -258,7 +252,7 @@ def case_a_head_that_is_told_late_is_no_alarm(case):
         assert head()["seq"] > own["seq"]
         late.send_signal(signal.SIGCONT)
         if i == 0:
-            stands_still(late)  # Redis has answered that it has seen a newer one
+            dr.stopped(late)  # Redis has answered that it has seen a newer one
     case.until("b", "done")
     case.backup("files")
     assert seen()["seq"] >= own["seq"] + 4, (seen(), own)

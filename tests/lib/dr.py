@@ -45,6 +45,12 @@ def wait(what, seconds=30.0):
         time.sleep(0.01)
 
 
+def stopped(worker):
+    """Waits until it has stopped itself, at its fault point."""
+    stat = pathlib.Path(f"/proc/{worker.pid}/stat")
+    wait(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T")
+
+
 class Case:
     def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="dr-test-"))
