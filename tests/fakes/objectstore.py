@@ -679,10 +679,10 @@ def list_objects(server, request, bucket, blob):
         except ValueError:
             raise Refused("InvalidArgument", "The continuation token provided is incorrect") from None
         after = after[6:]
-    keys = sorted((k for k in bucket.objects if bucket.current(k) and k.startswith(prefix)), key=str.encode)
+    keys = sorted(k for k in bucket.objects if bucket.current(k) and k.startswith(prefix))  # by code points: as by UTF-8
     out, groups, last, more = [], [], "", False
     for key in keys:
-        if key.encode() <= after.encode() or (delimiter and after.endswith(delimiter) and key.startswith(after)):
+        if key <= after or (delimiter and after.endswith(delimiter) and key.startswith(after)):
             continue
         cut = key.find(delimiter, len(prefix)) if delimiter else -1
         group = key[:cut + len(delimiter)] if cut >= 0 else None
@@ -1036,10 +1036,8 @@ class Connection:
         if rest > 0 and not record["expects"] and not record["early"]:
             left = min(rest, DRAIN_MAX) - len(self.buffer)
             with contextlib.suppress(OSError, Gone):
-                self.sock.settimeout(5)
                 while left > 0:
                     left -= len(self.receive(min(left, 1 << 18)))
-            self.sock.settimeout(self.server.idle)
         self.send(error_answer(refused, request, record), {"kind": None}, record, request)
 
     def one(self):
