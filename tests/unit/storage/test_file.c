@@ -181,7 +181,9 @@ static void test_hash_of_a_changed_object(void **state)
     struct storage_answer a;
     assert_int_equal(put("a/b.drb", "first", false), STORAGE_OK);
     assert_int_equal(run(&c, NULL, NULL, &a), STORAGE_OK);
-    assert_string_equal(a.label, "store 1");
+    if (getxattr(path_of("pre/a/b.drb"), "user.dr.label", NULL, 0) >
+        0) /* a file system with them */
+        assert_string_equal(a.label, "store 1");
     storage_answer_fini(&a);
     write_file("pre/a/b.drb", "other");
     const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
