@@ -86,8 +86,8 @@ static void read_schedules(struct survey *s, const redisReply *r)
     }
 }
 
-/* What is no hash is none: it is shown to people as a part of a command. */
-/* size: of out, for a hash or an id in hex and no other. */
+/* A hash or an id of (size - 1) / 2 bytes; what is none is left out: it is shown to people as a
+ * part of a command. */
 static void read_hex(char *out, size_t size, const char *text)
 {
     unsigned char raw[32];
