@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 from dr import BIN, SCRIPTS, run, stopped, wait  # noqa: E402
 from exposition import scrape  # noqa: E402
 from monitored import listening  # noqa: E402
-from sinks import CA, Mail, Webhook, sinks  # noqa: E402
+from sinks import CA, Mail, sinks  # noqa: E402
 
 RULES = re.findall(r'^ALERT\("(\w+)", "(\w+)"', (pathlib.Path(__file__).resolve().parents[2] /
                                                  "worker/watch/alerts.def").read_text(), re.M)

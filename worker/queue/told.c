@@ -175,9 +175,10 @@ enum dr_rc queue_told_store(struct queue *q, struct dr_err *err)
         rc = dr_fail(err, DR_E_CONFIG,
                      "BACKUP_DIRECTORY holds the store %.40s, but the workers of this namespace "
                      "share the store %.40s. All of them need the same directory: "
-                     "`drworker recover --adopt --from ...` brings that store here; if this one is "
-                     "to replace it for good: `drworker keys init --new-store`",
-                     q->o.store_id, got->str);
+                     "`drworker recover --adopt --from ...` brings that store here; one that "
+                     "`drworker keys init --new-store` made to replace it takes over once all "
+                     "workers are stopped and `redis-cli DEL %s` is said",
+                     q->o.store_id, got->str, key);
     if (!rc)
         q->store_checked = generation;
     freeReplyObject(set);
