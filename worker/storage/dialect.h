@@ -2,7 +2,7 @@
  * clock, no globals; any thread. One engine does the rest for all of them: flow, parts in flight,
  * retry by class, resume, abort. A row is one file or a few, and one line in dialects.def.
  *
- * How the providers that come later fit, without a line in the engine.
+ * How the providers that come later fit: their rows and the flags below, no other interface.
  *
  * azure_blob: BEGIN and ABORT send nothing (method NULL): the upload is call.token, each block's id
  * base64(token || part number), equally long. PART: Put Block with x-ms-content-crc64 (needs

@@ -33,7 +33,8 @@ struct engine_options { /* borrowed as long as the engine; 0 is the default in b
     uint64_t stall_ms;    /* fewer than 1 KiB/s over so long ends a request [60 s] */
     uint64_t max_bytes_s; /* of all transfers together [none] */
 };
-/* CONFIG: what the row's check says. */
+/* CONFIG: what the row's check says. BUG for a row with flags (parts in order, tokens, CRCs): the
+ * interface has them, this engine does not honour them yet. */
 enum dr_rc engine_new(const struct engine_options *o, struct engine **out,
                       struct dr_err *err) DR_MUST_CHECK;
 void engine_free(struct engine *e);   /* nothing may be under way; NULL is allowed */
