@@ -101,8 +101,7 @@ enum dr_rc xml_read(const void *bytes, size_t len, xml_fn *fn, void *arg, struct
         if (r.rc)
             rc = dr_fail(err, r.rc, "XML: %s", r.why);
         else
-            rc = dr_fail(err, DR_E_MALFORMED, "XML line %lu: %s",
-                         (unsigned long)XML_GetCurrentLineNumber(r.parser),
+            rc = dr_fail(err, DR_E_MALFORMED, "XML: %s",
                          XML_ErrorString(XML_GetErrorCode(r.parser)));
     }
     XML_ParserFree(r.parser);
