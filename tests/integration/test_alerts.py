@@ -289,7 +289,8 @@ def given_up(c, lane, jid, point, **args):
         if c.state(jid) == "dead":
             break
     assert c.state(jid) == "dead" and {d["reason"] for d in c.dead()} == {"poison"}
-    wait(lambda: settled(c))  # whoever gave it up tells it
+    told = f"job {jid}:".encode()  # by whoever gave it up, after that: it must not be killed before
+    wait(lambda: any(told in a for a in c.r.hgetall("{dr}:alert").values()) and settled(c))
     c.kill(w)
 
 
